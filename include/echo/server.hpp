@@ -1,0 +1,98 @@
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <thread>
+
+#include "echo/session.hpp"
+#include "echo/socket.hpp"
+
+namespace echo {
+
+/// What a server has done so far.
+struct Totals {
+  std::size_t open;      ///< Connections being served.
+  std::uint64_t served;  ///< Connections accepted, the open ones among them.
+  std::uint64_t bytes_echoed;
+  std::chrono::milliseconds up;
+
+  std::string to_string() const;
+};
+
+/// The textbook loop `for (;;) echo(accept());`, run by several threads, the workers. While there
+/// are fewer than `max_connections`, one worker more than there are clients: the one that takes a
+/// client and leaves nobody waiting in `accept` starts another first. At the limit nobody is in
+/// `accept`, so the next client waits in the kernel's queue.
+class Server {
+ public:
+  Server(Listener listener, std::size_t max_connections, const SessionLimits& limits);
+
+  /// Stops without a drain if nobody has stopped it.
+  ~Server();
+
+  /// Raises the limit of open files as far as needed and possible, and starts to serve. Throws
+  /// std::system_error if not even one thread can be started.
+  void start();
+
+  /// Gives the port back and lets open connections finish until `drain` is over; returns at once.
+  void stop(std::chrono::milliseconds drain);
+
+  /// After `stop`: waits until every connection has ended, at most for `patience`, and cuts those
+  /// left when the drain is over. Returns whether all have ended. One thread may call it.
+  bool wait_until_stopped(std::chrono::milliseconds patience);
+
+  /// Any thread may ask.
+  Totals totals() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  struct Worker {
+    std::unique_ptr<std::byte[]> buffer;
+    std::thread thread;
+    Session* session = nullptr;  ///< Lives on the worker's stack; guarded by mutex_.
+  };
+  using WorkerPosition = std::list<Worker>::iterator;
+
+  void raise_descriptor_limit() const;
+  void work(WorkerPosition self);
+  std::optional<Connection> next_connection();
+  void serve(Worker& self, Connection connection);
+  void retire(WorkerPosition self);
+
+  // These expect mutex_ to be held.
+  void start_worker();
+  void ensure_a_worker_waits();
+  bool pause_after(const std::system_error& error, std::unique_lock<std::mutex>& lock);
+  void report_failure(const std::system_error& error, std::string_view remedy);
+  void report_recovery();
+
+  const std::size_t max_connections_;
+  const SessionLimits limits_;
+  const Clock::time_point start_ = Clock::now();
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;  ///< stopping_, waiting_ or workers_, as far as a stop goes.
+  Listener listener_;                ///< Closed only when no worker is in `accept`.
+  std::list<Worker> workers_;
+  std::list<Worker> retired_;  ///< Have ended, or are about to; only to be joined.
+  std::size_t waiting_ = 0;    ///< Workers in `accept` or pausing before they try again.
+  std::size_t open_ = 0;
+  std::uint64_t served_ = 0;
+  std::uint64_t echoed_ = 0;  ///< By sessions that have ended.
+  bool stopping_ = false;
+  Clock::time_point deadline_;  ///< Of the drain.
+  bool failing_ = false;        ///< A failure was reported and nothing was accepted since.
+  std::optional<Clock::time_point> last_report_;
+};
+
+}  // namespace echo

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "echo/endpoint.hpp"
+#include "echo/unique_fd.hpp"
+
+namespace echo {
+
+/// What TCP knows of the way to the peer (TCP_INFO in tcp(7)).
+struct PathInfo {
+  std::chrono::duration<double, std::milli> round_trip_time;
+  std::uint32_t retransmissions;
+};
+
+/// A connected, blocking TCP stream. One thread receives and sends; any thread may call `shutdown`
+/// as long as the socket lives. Errors are thrown as std::system_error named after the call.
+class Socket {
+ public:
+  explicit Socket(UniqueFd fd) : fd_(std::move(fd)) {}
+
+  /// Waits for bytes and takes what is there, at most buffer.size(); 0 is the end of file
+  /// (recv(2)). Throws std::errc::operation_would_block once the idle timeout is over.
+  std::size_t receive(std::span<std::byte> buffer);
+
+  /// The same without waiting: 0 also when nothing is there yet.
+  std::size_t receive_waiting(std::span<std::byte> buffer);
+
+  /// Hands at least one byte of `data` to the system, waiting for room if there is none, and
+  /// returns how many it took (send(2)). Throws std::errc::operation_would_block as `receive` does.
+  std::size_t send(std::span<const std::byte> data);
+
+  /// Bytes sent that the peer's system has not acknowledged yet (SIOCOUTQ in tcp(7)).
+  std::size_t unacknowledged() const;
+
+  /// SHUT_RD ends a blocked `receive` once it has taken what had arrived; SHUT_RDWR ends a blocked
+  /// `send`, too (shutdown(2)). On a connection that is already gone it does nothing.
+  void shutdown(int how) noexcept;
+
+  /// A small reply leaves at once instead of waiting for an acknowledgement (TCP_NODELAY, tcp(7)).
+  void set_no_delay();
+
+  /// The longest that `receive` and `send` wait (SO_RCVTIMEO, SO_SNDTIMEO in socket(7)); 0 is
+  /// forever.
+  void set_idle_timeout(std::chrono::milliseconds timeout);
+
+  /// Zeros where the system does not tell.
+  PathInfo path_info() const noexcept;
+
+ private:
+  UniqueFd fd_;
+};
+
+/// A client as `Listener::accept` hands it over.
+struct Connection {
+  Socket socket;
+  Endpoint peer;
+};
+
+/// A listening TCP socket.
+class Listener {
+ public:
+  /// Binds and listens, on IPv6 for IPv4 clients, too (IPV6_V6ONLY off, ipv6(7)). Port 0 lets the
+  /// system choose. Throws std::system_error "listen on <endpoint>".
+  explicit Listener(const Endpoint& endpoint);
+
+  /// The address and port really bound.
+  Endpoint local_endpoint() const;
+
+  /// Blocks for the next client; nothing after `shutdown`. Any number of threads may wait here,
+  /// each holding one descriptor for the client to come. A client that was gone before it could be
+  /// accepted is passed over; any other error is thrown as std::system_error "accept" (accept(2)).
+  std::optional<Connection> accept();
+
+  /// Ends every `accept`, now and later. Any thread may call it.
+  void shutdown() noexcept;
+
+  /// Gives the port back. No thread may be in `accept` any more.
+  void close() noexcept { fd_.reset(); }
+
+  /// The descriptors that clients cannot have: the system gives the lowest free number (open(2)),
+  /// so those up to the listener's own are taken.
+  std::size_t descriptors_taken() const { return static_cast<std::size_t>(fd_.get()) + 1; }
+
+ private:
+  UniqueFd fd_;
+};
+
+/// Listens on the first of `endpoints` that can be bound; throws as the last one did if none can.
+Listener listen_on_first(const std::vector<Endpoint>& endpoints);
+
+}  // namespace echo

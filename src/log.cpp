@@ -1,0 +1,155 @@
+#include "echo/log.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/base_sink.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+
+#include "echo/unique_fd.hpp"
+
+namespace echo {
+namespace {
+
+/// The name of a second logger, for lines that the level does not hold back.
+constexpr const char* any_level = "any level";
+
+bool wants_colour() {
+  const auto variable = [](const char* name) -> std::string_view {
+    const char* const value = std::getenv(name);
+    return value == nullptr ? "" : value;
+  };
+  return ::isatty(STDERR_FILENO) == 1 && !variable("TERM").empty() && variable("TERM") != "dumb" &&
+         variable("NO_COLOR").empty();
+}
+
+/// A pipe or terminal opened once more, so that O_NONBLOCK is ours alone: others may share the
+/// descriptor that we were given (open(2), "Open file descriptions"). Empty for anything else, or
+/// where that is not allowed.
+UniqueFd reopen_stderr() {
+  struct stat status {};
+  if (::fstat(STDERR_FILENO, &status) == -1 ||
+      !(S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode)))
+    return UniqueFd();
+  return UniqueFd(
+      ::open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_APPEND));
+}
+
+/// Writes what stderr takes without waiting; spdlog's own sinks wait for the reader of a pipe.
+class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  StderrSink() {
+    // A burst of lines then need not be dropped because its reader is a little late (pipe(7)).
+    ::fcntl(STDERR_FILENO, F_SETPIPE_SZ, 1 << 20);
+  }
+
+  ~StderrSink() override {
+    // A last chance for a reader who is slow but there.
+    for (int tries = 0; tries < 5 && !backlog_.empty(); ++tries) {
+      is_ready(100);
+      write_backlog();
+    }
+  }
+
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    if (backlog_.size() + line.size() > most_kept) {
+      ++dropped_;
+      write_backlog();
+      return;
+    }
+    if (dropped_ > 0)
+      backlog_ += fmt::format("[{} lines dropped here: nobody read them]\n", dropped_);
+    dropped_ = 0;
+    append(line, message);
+    write_backlog();
+  }
+
+  void flush_() override {}
+
+ private:
+  void append(const spdlog::memory_buf_t& line, const spdlog::details::log_msg& message) {
+    const std::string_view text(line.data(), line.size());
+    if (!colour_) {
+      backlog_ += text;
+      return;
+    }
+    constexpr std::array colours = {"\033[37m",   "\033[36m",   "\033[32m", "\033[33;1m",
+                                    "\033[31;1m", "\033[31;1m", "\033[0m"};
+    const std::size_t start = message.color_range_start;
+    const std::size_t end = message.color_range_end;
+    backlog_ += text.substr(0, start);
+    backlog_ += colours.at(static_cast<std::size_t>(message.level));
+    backlog_ += text.substr(start, end - start);
+    backlog_ += "\033[0m";
+    backlog_ += text.substr(end);
+  }
+
+  bool is_ready(int milliseconds) const {
+    pollfd stderr_ready{fd(), POLLOUT, 0};
+    return ::poll(&stderr_ready, 1, milliseconds) == 1;
+  }
+
+  void write_backlog() {
+    // A pipe that is ready takes PIPE_BUF bytes without waiting, even where it could not be
+    // reopened.
+    while (!backlog_.empty() && is_ready(0)) {
+      const auto written =
+          ::write(fd(), backlog_.data(), std::min<std::size_t>(backlog_.size(), PIPE_BUF));
+      if (written >= 0)
+        backlog_.erase(0, static_cast<std::size_t>(written));
+      else if (errno == EAGAIN)
+        return;
+      else if (errno != EINTR)
+        backlog_.clear();  // Closed, full disk: nobody will ever read it.
+    }
+  }
+
+  int fd() const { return own_ ? own_.get() : STDERR_FILENO; }
+
+  static constexpr std::size_t most_kept = 65'536;
+  const UniqueFd own_ = reopen_stderr();
+  const bool colour_ = wants_colour();
+  std::string backlog_;  ///< What stderr has not taken yet.
+  std::size_t dropped_ = 0;
+};
+
+}  // namespace
+
+void hold_standard_streams() {
+  int fd = 0;
+  do
+    fd = ::open("/dev/null", O_RDONLY);
+  while (fd != -1 && fd <= STDERR_FILENO);
+  if (fd != -1)
+    ::close(fd);
+}
+
+void set_up_log(const std::string& level) {
+  auto logger = std::make_shared<spdlog::logger>("", std::make_shared<StderrSink>());
+  logger->set_pattern("[%Y-%m-%d %H:%M:%S.%e] [%^%l%$] %v");
+  logger->set_level(spdlog::level::from_str(level));
+  auto status = logger->clone(any_level);
+  if (status->level() != spdlog::level::off)
+    status->set_level(spdlog::level::trace);
+  spdlog::set_default_logger(std::move(logger));
+  spdlog::register_logger(std::move(status));
+}
+
+void log_at_any_level(std::string_view line) {
+  spdlog::get(any_level)->info(line);
+}
+
+}  // namespace echo

@@ -1,0 +1,230 @@
+#include "echo/server.hpp"
+
+#include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <exception>
+#include <iterator>
+#include <system_error>
+#include <utility>
+
+namespace echo {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+/// The most that goes back to a client in one send, unless a single chunk is larger.
+constexpr std::size_t burst_size = 65'536;
+/// More workers than these are not kept waiting when clients leave.
+constexpr std::size_t spare_workers = 16;
+constexpr milliseconds pause_between_tries(100);
+constexpr seconds pause_between_reports(5);
+
+}  // namespace
+
+std::string Totals::to_string() const {
+  return fmt::format("{} connections open, {} served, {} bytes echoed, up {:.3f} s", open, served,
+                     bytes_echoed, static_cast<double>(up.count()) / 1000);
+}
+
+Server::Server(Listener listener, std::size_t max_connections, const SessionLimits& limits)
+    : max_connections_(max_connections), limits_(limits), listener_(std::move(listener)) {}
+
+Server::~Server() {
+  if (!stopping_)
+    stop(milliseconds(0));
+  while (!wait_until_stopped(pause_between_tries)) {
+  }
+}
+
+void Server::start() {
+  raise_descriptor_limit();
+  const std::lock_guard lock(mutex_);
+  start_worker();
+}
+
+void Server::stop(milliseconds drain) {
+  std::unique_lock lock(mutex_);
+  stopping_ = true;
+  deadline_ = Clock::now() + drain;
+  listener_.shutdown();
+  for (const Worker& worker : workers_)
+    if (worker.session != nullptr)
+      worker.session->finish();
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return waiting_ == 0; });
+  listener_.close();
+}
+
+bool Server::wait_until_stopped(milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  auto until = Clock::now() + patience;
+  if (Clock::now() < deadline_)
+    until = std::min(until, deadline_);
+  else
+    for (const Worker& worker : workers_)
+      if (worker.session != nullptr)
+        worker.session->cut();
+  if (!changed_.wait_until(lock, until, [this] { return workers_.empty(); }))
+    return false;
+
+  std::list<Worker> retired = std::exchange(retired_, {});
+  lock.unlock();
+  for (Worker& worker : retired)
+    worker.thread.join();
+  return true;
+}
+
+Totals Server::totals() const {
+  const std::lock_guard lock(mutex_);
+  Totals totals{open_, served_, echoed_,
+                std::chrono::duration_cast<milliseconds>(Clock::now() - start_)};
+  for (const Worker& worker : workers_)
+    if (worker.session != nullptr)
+      totals.bytes_echoed += worker.session->bytes_echoed();
+  return totals;
+}
+
+void Server::raise_descriptor_limit() const {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  const rlim_t taken = listener_.descriptors_taken();
+  const rlim_t wanted = taken + max_connections_;
+  if (limit.rlim_cur >= wanted)
+    return;
+  limit.rlim_cur = std::min(wanted, limit.rlim_max);
+  if (::setrlimit(RLIMIT_NOFILE, &limit) == -1)
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_cur < wanted)
+    spdlog::warn(
+        "only {} connections can be served at once, not {}: the limit of open files "
+        "(ulimit -n) is {}",
+        limit.rlim_cur - std::min(limit.rlim_cur, taken), max_connections_, limit.rlim_cur);
+}
+
+void Server::work(WorkerPosition self) {
+  while (auto connection = next_connection())
+    serve(*self, std::move(*connection));
+  retire(self);
+}
+
+/// Nothing means that this worker is not needed any more.
+std::optional<Connection> Server::next_connection() {
+  std::unique_lock lock(mutex_);
+  if (stopping_ || waiting_ >= spare_workers)
+    return std::nullopt;
+
+  std::optional<Connection> connection;
+  ++waiting_;
+  for (bool needed = true; needed && !connection && !stopping_;) {
+    lock.unlock();
+    spdlog::debug("waiting for a connection");
+    try {
+      connection = listener_.accept();
+      lock.lock();
+    } catch (const std::system_error& error) {
+      lock.lock();
+      needed = pause_after(error, lock);
+    }
+  }
+  --waiting_;
+
+  if (stopping_)
+    changed_.notify_all();
+  if (connection) {
+    report_recovery();
+    ensure_a_worker_waits();
+  }
+  return connection;
+}
+
+void Server::serve(Worker& self, Connection connection) {
+  Session session(std::move(connection), limits_);
+  std::unique_lock lock(mutex_);
+  self.session = &session;
+  ++served_;
+  const std::size_t open = ++open_;
+  if (stopping_)
+    session.finish();
+  lock.unlock();
+
+  spdlog::info("connection accepted from {} ({} open)", session.peer(), open);
+  if (open == max_connections_)
+    spdlog::warn("connection limit of {} reached: further clients wait", max_connections_);
+  session.run({self.buffer.get(), std::max(burst_size, limits_.chunk_size)});
+
+  lock.lock();
+  self.session = nullptr;
+  --open_;
+  echoed_ += session.bytes_echoed();
+}
+
+/// Each worker that ends joins the one that ended before it; the last one is left to
+/// wait_until_stopped.
+void Server::retire(WorkerPosition self) {
+  std::unique_lock lock(mutex_);
+  std::list<Worker> retired = std::exchange(retired_, {});
+  retired_.splice(retired_.end(), workers_, self);
+  ensure_a_worker_waits();
+  changed_.notify_all();
+  lock.unlock();
+  for (Worker& worker : retired)
+    worker.thread.join();
+}
+
+void Server::start_worker() {
+  const WorkerPosition worker = workers_.emplace(workers_.end());
+  try {
+    // Not zero-filled: of a large buffer only the pages that are used cost memory.
+    worker->buffer =
+        std::make_unique_for_overwrite<std::byte[]>(std::max(burst_size, limits_.chunk_size));
+    worker->thread = std::thread(&Server::work, this, worker);
+  } catch (const std::bad_alloc&) {
+    workers_.erase(worker);
+    throw std::system_error(ENOMEM, std::system_category(), "start a worker thread");
+  } catch (const std::system_error& error) {
+    workers_.erase(worker);
+    throw std::system_error(error.code(), "start a worker thread");
+  }
+}
+
+void Server::ensure_a_worker_waits() {
+  if (stopping_ || waiting_ > 0 || workers_.size() >= max_connections_)
+    return;
+  try {
+    start_worker();
+  } catch (const std::system_error& error) {
+    report_failure(error, "going on with those there are");
+  }
+}
+
+/// Returns whether this worker shall try again; one that tries is enough.
+bool Server::pause_after(const std::system_error& error, std::unique_lock<std::mutex>& lock) {
+  report_failure(error, error.code() == std::errc::too_many_files_open
+                            ? "the limit of open files (ulimit -n) is reached; trying again"
+                            : "trying again");
+  if (waiting_ > 1)
+    return false;
+  changed_.wait_for(lock, pause_between_tries, [this] { return stopping_; });
+  return true;
+}
+
+void Server::report_failure(const std::system_error& error, std::string_view remedy) {
+  const auto now = Clock::now();
+  if (last_report_ && now - *last_report_ < pause_between_reports)
+    return;
+  spdlog::error("cannot {}; {}", error.what(), remedy);
+  last_report_ = now;
+  failing_ = true;
+}
+
+void Server::report_recovery() {
+  if (std::exchange(failing_, false))
+    spdlog::error("accepting connections again");
+}
+
+}  // namespace echo

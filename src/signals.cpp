@@ -1,0 +1,57 @@
+#include "echo/signals.hpp"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <initializer_list>
+
+namespace echo {
+namespace {
+
+sigset_t set_of(std::initializer_list<int> signals) {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int signal : signals)
+    ::sigaddset(&set, signal);
+  return set;
+}
+
+void change_mask(int how, std::initializer_list<int> signals) {
+  const sigset_t set = set_of(signals);
+  ::pthread_sigmask(how, &set, nullptr);
+}
+
+}  // namespace
+
+void take_signals() {
+  ::signal(SIGPIPE, SIG_IGN);
+  change_mask(SIG_BLOCK, {SIGUSR1});
+  for (const int stop : {SIGINT, SIGTERM})
+    ::signal(stop, [](int) { ::_exit(0); });
+  change_mask(SIG_UNBLOCK, {SIGINT, SIGTERM});
+}
+
+void block_stop_signals() {
+  change_mask(SIG_BLOCK, {SIGINT, SIGTERM});
+}
+
+int wait_for_signal() {
+  const sigset_t set = set_of({SIGINT, SIGTERM, SIGUSR1});
+  int signal = 0;
+  ::sigwait(&set, &signal);
+  return signal;
+}
+
+void restore_stop_signals() {
+  ::signal(SIGINT, SIG_DFL);
+  ::signal(SIGTERM, SIG_DFL);
+  change_mask(SIG_UNBLOCK, {SIGINT, SIGTERM});
+}
+
+bool take_status_request() {
+  const sigset_t set = set_of({SIGUSR1});
+  constexpr timespec no_time{};
+  return ::sigtimedwait(&set, nullptr, &no_time) == SIGUSR1;
+}
+
+}  // namespace echo
