@@ -52,11 +52,10 @@ int main(int argc, char** argv) {
   echo::take_signals();
   try {
     const auto parsed = echo::parse_options(argc, argv);
-    if (const auto* options = std::get_if<echo::Options>(&parsed))
-      serve(*options);
-    else
-      std::cout << std::get<echo::Information>(parsed) << std::flush;
-    return std::cout ? 0 : 1;
+    if (const auto* information = std::get_if<echo::Information>(&parsed))
+      return std::cout << *information << std::flush ? 0 : 1;
+    serve(std::get<echo::Options>(parsed));
+    return 0;
   } catch (const echo::UsageError& error) {
     std::cerr << "echo-server: " << error.what() << "\nTry 'echo-server --help'.\n";
     return 2;

@@ -90,7 +90,7 @@ std::size_t Socket::send(std::span<const std::byte> data) {
 std::size_t Socket::unacknowledged() const {
   int count = 0;
   if (::ioctl(fd_.get(), SIOCOUTQ, &count) == -1)
-    throw_errno("ask for unacknowledged bytes");
+    throw_errno("count unacknowledged bytes");
   return static_cast<std::size_t>(count);
 }
 

@@ -1,0 +1,224 @@
+#include "echo/options.hpp"
+
+#include <cstdlib>
+#include <initializer_list>
+#include <vector>
+
+#include "catch.hpp"
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// Sets variables for as long as it lives.
+class Environment {
+ public:
+  Environment(std::initializer_list<std::pair<const char*, const char*>> variables) {
+    for (const auto& [name, value] : variables) {
+      ::setenv(name, value, 1);
+      names_.push_back(name);
+    }
+  }
+  ~Environment() {
+    for (const char* name : names_)
+      ::unsetenv(name);
+  }
+
+ private:
+  std::vector<const char*> names_;
+};
+
+auto parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "echo-server");
+  return echo::parse_options(static_cast<int>(arguments.size()), arguments.data());
+}
+
+echo::Options options(const std::vector<const char*>& arguments) {
+  return std::get<echo::Options>(parse(arguments));
+}
+
+std::string information(const std::vector<const char*>& arguments) {
+  return std::get<echo::Information>(parse(arguments));
+}
+
+std::string usage_error(const std::vector<const char*>& arguments) {
+  try {
+    parse(arguments);
+    return "no error";
+  } catch (const echo::UsageError& error) {
+    return error.what();
+  }
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != text.npos;
+}
+
+}  // namespace
+
+TEST_CASE("without flags the defaults hold", "[options]") {
+  const echo::Options defaults = options({});
+  CHECK(defaults.host == "0.0.0.0");
+  CHECK(defaults.port == 10000);
+  CHECK(defaults.chunk_size == 16);
+  CHECK(defaults.max_connections == 1024);
+  CHECK(defaults.idle_timeout == milliseconds(0));
+  CHECK(defaults.drain_timeout == milliseconds(5000));
+  CHECK(defaults.log_level == "info");
+}
+
+TEST_CASE("each flag sets its option, in every form", "[options]") {
+  CHECK(options({"--host", "::1"}).host == "::1");
+  CHECK(options({"--port", "80"}).port == 80);
+  CHECK(options({"--port=80"}).port == 80);
+  CHECK(options({"-p", "80"}).port == 80);
+  CHECK(options({"-p80"}).port == 80);
+  CHECK(options({"-c", "64k"}).chunk_size == 65'536);
+  CHECK(options({"--max-connections", "7"}).max_connections == 7);
+  CHECK(options({"--idle-timeout", "30s"}).idle_timeout == milliseconds(30'000));
+  CHECK(options({"--drain-timeout", "0"}).drain_timeout == milliseconds(0));
+  CHECK(options({"--log-level", "warn"}).log_level == "warn");
+  CHECK(options({"-v"}).log_level == "debug");
+  CHECK(options({"--verbose"}).log_level == "debug");
+  CHECK(options({"-v", "-v"}).log_level == "debug");
+}
+
+TEST_CASE("numbers are plain decimal digits", "[options]") {
+  CHECK(options({"--port", "010"}).port == 10);
+  CHECK(options({"--port", "0"}).port == 0);
+  CHECK(options({"--port", "65535"}).port == 65535);
+  for (const char* bad : {"0x10", "+5", "-5", "1e3", "65536", "99999999999999999999999", "", " 5",
+                          "5 ", "5.0", "abc", "0b1", "1'000", "١"}) {
+    CAPTURE(bad);
+    CHECK(usage_error({"--port", bad}) == "--port '" + std::string(bad) + "': must be 0 to 65535");
+  }
+  CHECK(options({"--max-connections", "0100000"}).max_connections == 100'000);
+  CHECK(usage_error({"--max-connections", "0"}) == "--max-connections '0': must be 1 or more");
+}
+
+TEST_CASE("a size may have a unit of 1024", "[options]") {
+  for (const char* size : {"65536", "64k", "64K", "64kb", "64KB", "64KiB", "64kib", "0064k"})
+    CHECK(options({"--chunk-size", size}).chunk_size == 65'536);
+  for (const char* size : {"1M", "1m", "1MB", "1MiB", "1024k", "1048576"})
+    CHECK(options({"--chunk-size", size}).chunk_size == 1'048'576);
+  CHECK(options({"--chunk-size", "1"}).chunk_size == 1);
+  CHECK(options({"--chunk-size", "16M"}).chunk_size == 16'777'216);
+  for (const char* bad : {"0", "0k", "17M", "16777217", "1G", "k", "64 k", "64kk", "0x10", "1.5k",
+                          "-1", "18014398509481984k", "18446744073709551615M"}) {
+    CAPTURE(bad);
+    CHECK(contains(usage_error({"-c", bad}), "--chunk-size '" + std::string(bad) + "': must be 1"));
+  }
+}
+
+TEST_CASE("a time has a unit or is a number of seconds", "[options]") {
+  const auto time = [](const char* text) { return options({"--idle-timeout", text}).idle_timeout; };
+  CHECK(time("500ms") == milliseconds(500));
+  CHECK(time("30s") == milliseconds(30'000));
+  CHECK(time("5m") == milliseconds(300'000));
+  CHECK(time("1h") == milliseconds(3'600'000));
+  CHECK(time("2") == milliseconds(2000));
+  CHECK(time("0") == milliseconds(0));
+  CHECK(time("0ms") == milliseconds(0));
+  CHECK(time("010s") == milliseconds(10'000));
+  for (const char* bad : {"0.5s", "1d", "s", "-1s", "1 s", "1e3", "5mm", "99999999999999999999h",
+                          "9999999999h", ""}) {
+    CAPTURE(bad);
+    CHECK(contains(usage_error({"--drain-timeout", bad}),
+                   "--drain-timeout '" + std::string(bad) + "': must be a time"));
+    CHECK(contains(usage_error({"--idle-timeout", bad}), "500ms, 30s, 5m, 1h"));
+  }
+}
+
+TEST_CASE("a level may be in any case", "[options]") {
+  CHECK(options({"--log-level", "WARN"}).log_level == "warn");
+  CHECK(options({"--log-level", "Trace"}).log_level == "trace");
+  CHECK(options({"--log-level", "oFF"}).log_level == "off");
+  for (const char* bad : {"bogus", "", "warning", "1", "critical", "info "})
+    CHECK(usage_error({"--log-level", bad}) == "--log-level '" + std::string(bad) +
+                                                   "': must be trace, debug, info, warn, error or "
+                                                   "off");
+}
+
+TEST_CASE("a usage error names what was wrong", "[options]") {
+  CHECK(contains(usage_error({"--bogus"}), "--bogus"));
+  CHECK(contains(usage_error({"stray"}), "stray"));
+  CHECK(contains(usage_error({"--", "stray"}), "stray"));
+  CHECK(contains(usage_error({"--port"}), "--port"));
+  CHECK(contains(usage_error({"--host", ""}), "--host '': must be an IPv4 or IPv6 address"));
+  CHECK(contains(usage_error({"--verbose=1"}), "verbose"));
+  CHECK(contains(usage_error({"--help=1"}), "help"));
+  CHECK(contains(usage_error({"-v", "--log-level", "info"}), "--verbose and --log-level"));
+}
+
+TEST_CASE("of an option given twice the last one counts", "[options]") {
+  CHECK(options({"--port", "1", "-p", "2"}).port == 2);
+  CHECK(options({"--port", "bogus", "-p", "2"}).port == 2);
+}
+
+TEST_CASE("each option has its environment variable, and a flag beats it", "[options]") {
+  const Environment environment{
+      {"ECHO_SERVER_HOST", "::1"},        {"ECHO_SERVER_PORT", "81"},
+      {"ECHO_SERVER_CHUNK_SIZE", "1k"},   {"ECHO_SERVER_MAX_CONNECTIONS", "3"},
+      {"ECHO_SERVER_IDLE_TIMEOUT", "1m"}, {"ECHO_SERVER_DRAIN_TIMEOUT", "2ms"},
+      {"ECHO_SERVER_LOG_LEVEL", "ERROR"}};
+  const echo::Options from_environment = options({});
+  CHECK(from_environment.host == "::1");
+  CHECK(from_environment.port == 81);
+  CHECK(from_environment.chunk_size == 1024);
+  CHECK(from_environment.max_connections == 3);
+  CHECK(from_environment.idle_timeout == milliseconds(60'000));
+  CHECK(from_environment.drain_timeout == milliseconds(2));
+  CHECK(from_environment.log_level == "error");
+  CHECK(options({"--port", "82"}).port == 82);
+  CHECK(options({"-v"}).log_level == "debug");
+  CHECK(options({"--log-level", "off"}).log_level == "off");
+}
+
+TEST_CASE("an empty variable is as good as none", "[options]") {
+  const Environment environment{{"ECHO_SERVER_PORT", ""}, {"ECHO_SERVER_HOST", ""}};
+  CHECK(options({}).port == 10000);
+  CHECK(options({}).host == "0.0.0.0");
+}
+
+TEST_CASE("a bad variable is an error that names it, unless a flag makes it irrelevant",
+          "[options]") {
+  const Environment environment{{"ECHO_SERVER_PORT", "http"}, {"ECHO_SERVER_LOG_LEVEL", "loud"}};
+  CHECK(usage_error({"-v"}) == "ECHO_SERVER_PORT 'http': must be 0 to 65535");
+  CHECK(contains(usage_error({"-p", "1"}), "ECHO_SERVER_LOG_LEVEL 'loud'"));
+  CHECK(options({"-p", "1", "-v"}).port == 1);
+}
+
+TEST_CASE("help and version work whatever else is wrong", "[options]") {
+  const Environment environment{{"ECHO_SERVER_PORT", "http"}};
+  CHECK(information({"--version"}) == "echo-server " ECHO_SERVER_VERSION "\n");
+  for (const std::vector<const char*>& arguments :
+       std::initializer_list<std::vector<const char*>>{{"--help"},
+                                                       {"-h"},
+                                                       {"-vh"},
+                                                       {"--bogus", "--help"},
+                                                       {"--help", "--bogus", "stray"},
+                                                       {"--port", "bogus", "-h"},
+                                                       {"--help", "--port"},
+                                                       {"--port", "--help"},
+                                                       {"-v", "--log-level", "info", "-h"},
+                                                       {"--help", "--version"}})
+    CHECK(contains(information(arguments), "Usage: echo-server [OPTIONS]"));
+  CHECK(information({"--port", "x", "--version"}) == "echo-server " ECHO_SERVER_VERSION "\n");
+}
+
+TEST_CASE("help shows every option with its default and its variable", "[options]") {
+  const std::string help = information({"--help"});
+  for (const char* part :
+       {"--host HOST", "-p,--port PORT", "-c,--chunk-size SIZE", "--max-connections N",
+        "--idle-timeout TIME", "--drain-timeout TIME", "--log-level LEVEL", "-v,--verbose",
+        "--version", "-h,--help", "default 0.0.0.0, environment ECHO_SERVER_HOST",
+        "default 10000, environment ECHO_SERVER_PORT",
+        "default 16, environment ECHO_SERVER_CHUNK_SIZE",
+        "default 1024, environment ECHO_SERVER_MAX_CONNECTIONS",
+        "default 0, environment ECHO_SERVER_IDLE_TIMEOUT",
+        "default 5s, environment ECHO_SERVER_DRAIN_TIMEOUT",
+        "default info, environment ECHO_SERVER_LOG_LEVEL"}) {
+    CAPTURE(part);
+    CHECK(contains(help, part));
+  }
+}

@@ -1,0 +1,203 @@
+#include "program.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <system_error>
+
+namespace test {
+namespace {
+
+std::pair<echo::UniqueFd, echo::UniqueFd> make_pipe() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) == -1)
+    throw std::system_error(errno, std::system_category(), "pipe");
+  return {echo::UniqueFd(ends[0]), echo::UniqueFd(ends[1])};
+}
+
+std::vector<char*> pointers(std::vector<std::string>& strings) {
+  std::vector<char*> result;
+  for (std::string& string : strings)
+    result.push_back(string.data());
+  result.push_back(nullptr);
+  return result;
+}
+
+}  // namespace
+
+Collector::~Collector() {
+  if (thread_.joinable())
+    thread_.join();
+}
+
+echo::UniqueFd Collector::start() {
+  auto [read_end, write_end] = make_pipe();
+  pipe_ = std::move(read_end);
+  thread_ = std::thread(&Collector::collect, this);
+  return std::move(write_end);
+}
+
+void Collector::collect() {
+  std::array<char, 65'536> part{};
+  for (;;) {
+    const auto count = ::read(pipe_.get(), part.data(), part.size());
+    const std::lock_guard lock(mutex_);
+    if (count > 0)
+      text_.append(part.data(), static_cast<std::size_t>(count));
+    else
+      ended_ = true;
+    changed_.notify_all();
+    if (ended_)
+      return;
+  }
+}
+
+bool Collector::wait_for(const std::string& part, std::size_t count,
+                         std::chrono::milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  const auto found = [&] { return count_of(text_, part) >= count; };
+  changed_.wait_for(lock, patience, [&] { return ended_ || found(); });
+  return found();
+}
+
+void Collector::wait_for_end() {
+  std::unique_lock lock(mutex_);
+  if (thread_.joinable())
+    changed_.wait_for(lock, deadline, [&] { return ended_; });
+}
+
+std::string Collector::text() {
+  const std::lock_guard lock(mutex_);
+  return text_;
+}
+
+std::size_t count_of(const std::string& text, const std::string& part) {
+  std::size_t count = 0;
+  for (auto at = text.find(part); at != text.npos; at = text.find(part, at + part.size()))
+    ++count;
+  return count;
+}
+
+Program::Program(const Setup& setup) {
+  std::vector<std::string> command = setup.prefix;
+  command.push_back(setup.path);
+  command.insert(command.end(), setup.arguments.begin(), setup.arguments.end());
+  std::vector<std::string> environment = setup.environment;
+  for (char** entry = environ; *entry != nullptr; ++entry)
+    if (std::string_view(*entry).substr(0, 12) != "ECHO_SERVER_")
+      environment.emplace_back(*entry);
+
+  auto [input_read, input_write] = make_pipe();
+  input_ = std::move(input_write);
+  echo::UniqueFd out;
+  echo::UniqueFd log;
+  posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_adddup2(&actions, input_read.get(), STDIN_FILENO);
+  const auto give = [&](std::optional<int> fd, int number, Collector& collector,
+                        echo::UniqueFd& pipe) {
+    if (fd == -1) {
+      ::posix_spawn_file_actions_addclose(&actions, number);
+      return;
+    }
+    if (!fd)
+      pipe = collector.start();
+    ::posix_spawn_file_actions_adddup2(&actions, fd ? *fd : pipe.get(), number);
+  };
+  give(setup.stdout_fd, STDOUT_FILENO, out_, out);
+  give(setup.stderr_fd, STDERR_FILENO, log_, log);
+
+  const int error = ::posix_spawnp(&pid_, command.front().c_str(), &actions, nullptr,
+                                   pointers(command).data(), pointers(environment).data());
+  ::posix_spawn_file_actions_destroy(&actions);
+  if (error != 0)
+    throw std::system_error(error, std::system_category(), "run " + command.front());
+}
+
+Program::~Program() {
+  if (!status_) {
+    // Also the child of a prefix command, which would hold the pipes.
+    if (const pid_t server = server_pid(); server > 0)
+      ::kill(server, SIGKILL);
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+}
+
+std::uint16_t Program::port() {
+  if (!out_.wait_for("\n"))
+    throw std::runtime_error("no line on stdout; the log: " + log_.text());
+  const std::string line = out_.text();
+  return static_cast<std::uint16_t>(std::stoi(line.substr(line.rfind(':') + 1)));
+}
+
+void Program::write(std::string_view input) {
+  while (!input.empty()) {
+    const auto written = ::write(input_.get(), input.data(), input.size());
+    if (written <= 0)
+      throw std::system_error(errno, std::system_category(), "write");
+    input.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+void Program::signal(int number) const {
+  ::kill(server_pid(), number);
+}
+
+bool Program::running() {
+  if (status_)
+    return false;
+  int status = 0;
+  if (::waitpid(pid_, &status, WNOHANG) != pid_)
+    return true;
+  status_ = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  return false;
+}
+
+int Program::wait(std::chrono::milliseconds patience) {
+  if (!eventually([&] { return !running(); }, patience))
+    throw std::runtime_error("still running; the log: " + log_.text());
+  out_.wait_for_end();
+  log_.wait_for_end();
+  return *status_;
+}
+
+pid_t Program::server_pid() const {
+  const std::string process = "/proc/" + std::to_string(pid_);
+  std::ifstream children(process + "/task/" + std::to_string(pid_) + "/children");
+  pid_t child = -1;
+  return children >> child ? child : pid_;
+}
+
+std::size_t Program::status_number(const std::string& name) const {
+  std::ifstream status("/proc/" + std::to_string(server_pid()) + "/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.rfind(name + ":", 0) == 0)
+      return std::stoul(line.substr(name.size() + 1));
+  throw std::runtime_error("no " + name);
+}
+
+std::size_t Program::open_descriptors() const {
+  const std::filesystem::directory_iterator entries("/proc/" + std::to_string(server_pid()) +
+                                                    "/fd");
+  return static_cast<std::size_t>(std::distance(begin(entries), end(entries)));
+}
+
+Finished run(const Setup& setup, std::string_view input) {
+  Program program(setup);
+  program.write(input);
+  program.close_input();
+  const int status = program.wait();
+  return {status, program.out().text(), program.log().text()};
+}
+
+}  // namespace test

@@ -1,0 +1,102 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "client.hpp"
+#include "echo/unique_fd.hpp"
+
+namespace test {
+
+/// Collects what comes out of a pipe until its end.
+class Collector {
+ public:
+  ~Collector();
+
+  /// The end to be given to a child; close it here once the child has it.
+  echo::UniqueFd start();
+
+  /// Waits until the text has `count` times `part` in it; false when the deadline or the end of the
+  /// pipe comes first.
+  bool wait_for(const std::string& part, std::size_t count = 1,
+                std::chrono::milliseconds patience = deadline);
+  void wait_for_end();
+  std::string text();
+
+ private:
+  void collect();
+
+  echo::UniqueFd pipe_;
+  std::thread thread_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::string text_;
+  bool ended_ = false;
+};
+
+std::size_t count_of(const std::string& text, const std::string& part);
+
+struct Setup {
+  std::vector<std::string> arguments = {};
+  std::vector<std::string> environment = {};  ///< NAME=VALUE, added to the test's own.
+  std::vector<std::string> prefix = {};       ///< A command that runs the program: prlimit, strace.
+  /// Descriptors to give it instead of collected pipes; -1 closes.
+  std::optional<int> stdout_fd = std::nullopt;
+  std::optional<int> stderr_fd = std::nullopt;
+  std::string path = ECHO_SERVER_BINARY;
+};
+
+/// A child process, echo-server unless the setup names another; killed with the object if it is
+/// still running.
+class Program {
+ public:
+  explicit Program(const Setup& setup);
+  explicit Program(std::vector<std::string> arguments) : Program(Setup{std::move(arguments)}) {}
+  ~Program();
+
+  /// The port of the line on stdout, waited for.
+  std::uint16_t port();
+
+  void write(std::string_view input);
+  void close_input() { input_.reset(); }
+  void signal(int number) const;
+
+  /// Waits for the end: its exit status, or minus the number of the signal that ended it.
+  int wait(std::chrono::milliseconds patience = deadline);
+  bool running();
+
+  Collector& out() { return out_; }
+  Collector& log() { return log_; }
+
+  /// The process that is echo-server where a prefix runs it as its child.
+  pid_t server_pid() const;
+
+  /// A number from /proc/PID/status: "VmRSS" in KiB, "Threads".
+  std::size_t status_number(const std::string& name) const;
+  std::size_t open_descriptors() const;
+
+ private:
+  pid_t pid_ = -1;
+  std::optional<int> status_;
+  echo::UniqueFd input_;
+  Collector out_;
+  Collector log_;
+};
+
+/// Runs a command to its end and returns what it printed on both streams, and its status.
+struct Finished {
+  int status;
+  std::string out;
+  std::string log;
+};
+Finished run(const Setup& setup, std::string_view input = "");
+
+}  // namespace test

@@ -1,0 +1,160 @@
+#include "echo/server.hpp"
+
+#include <future>
+#include <vector>
+
+#include "catch.hpp"
+#include "client.hpp"
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using test::Client;
+
+/// A started server on loopback.
+class Running {
+ public:
+  explicit Running(std::size_t max_connections = 1024, echo::SessionLimits limits = {16, {}})
+      : Running(echo::Listener(echo::resolve("127.0.0.1", 0).front()), max_connections, limits) {}
+
+  bool stop(milliseconds drain) {
+    server.stop(drain);
+    return server.wait_until_stopped(test::deadline);
+  }
+
+  echo::Endpoint endpoint;
+  std::uint16_t port;
+  echo::Server server;
+
+ private:
+  Running(echo::Listener listener, std::size_t max_connections, echo::SessionLimits limits)
+      : endpoint(listener.local_endpoint()),
+        port(static_cast<std::uint16_t>(
+            std::stoi(endpoint.to_string().substr(endpoint.to_string().rfind(':') + 1)))),
+        server(std::move(listener), max_connections, limits) {
+    server.start();
+  }
+};
+
+/// Whether the system has data for the client without waiting longer than it takes to be sure.
+bool is_unanswered(Client& client) {
+  char byte = 0;
+  return ::recv(client.fd(), &byte, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN;
+}
+
+}  // namespace
+
+TEST_CASE("fifty clients at once each get their own bytes", "[server]") {
+  Running running;
+  std::vector<std::future<bool>> clients;
+  for (unsigned i = 0; i < 50; ++i)
+    clients.push_back(std::async(std::launch::async, [&running, i] {
+      Client client(running.port);
+      const std::string data = test::pattern(100'000, i + 1);
+      return client.exchange(data) == data;
+    }));
+  for (auto& client : clients)
+    CHECK(client.get());
+  REQUIRE(running.stop(seconds(5)));
+  CHECK(running.server.totals().served == 50);
+  CHECK(running.server.totals().bytes_echoed == 50 * 100'000);
+  CHECK(running.server.totals().open == 0);
+}
+
+TEST_CASE("a client that never reads and one that says nothing hold up nobody", "[server]") {
+  Running running;
+  Client deaf(running.port);
+  deaf.send_until_blocked(test::pattern(64 << 20));
+  const Client silent(running.port);
+  for (int i = 0; i < 20; ++i) {
+    Client client(running.port);
+    CHECK(client.exchange("hello") == "hello");
+  }
+  CHECK(test::eventually([&] { return running.server.totals().open == 2; }));
+}
+
+TEST_CASE("at the limit the next client waits and is served when a place is free", "[server]") {
+  for (const std::size_t limit : {1, 3}) {
+    CAPTURE(limit);
+    Running running(limit);
+    std::vector<Client> served;
+    for (std::size_t i = 0; i < limit; ++i) {
+      served.emplace_back(running.port);
+      REQUIRE(served.back().exchange("in") == "in");
+    }
+    Client waiting(running.port);
+    waiting.send("next");
+    for (Client& client : served)
+      CHECK(client.exchange("still here") == "still here");
+    CHECK(is_unanswered(waiting));
+    CHECK(running.server.totals().served == limit);
+    served.pop_back();
+    CHECK(waiting.receive(4) == "next");
+  }
+}
+
+TEST_CASE("totals count the connections that are open, too", "[server]") {
+  Running running;
+  Client first(running.port);
+  REQUIRE(first.exchange("12345") == "12345");
+  CHECK(running.server.totals().open == 1);
+  CHECK(running.server.totals().served == 1);
+  CHECK(test::eventually([&] { return running.server.totals().bytes_echoed == 5; }));
+  first.half_close();
+  REQUIRE(first.receive_all().empty());
+  CHECK(test::eventually([&] { return running.server.totals().open == 0; }));
+  CHECK(running.server.totals().bytes_echoed == 5);
+  CHECK(echo::Totals{1, 2, 3, milliseconds(4567)}.to_string() ==
+        "1 connections open, 2 served, 3 bytes echoed, up 4.567 s");
+}
+
+TEST_CASE("a stop gives the port back at once and lets clients finish", "[server]") {
+  Running running(1024, {4096, {}});
+  Client idle(running.port);
+  REQUIRE(idle.exchange("x") == "x");
+  Client slow(running.port);
+  const std::string data = test::pattern(64 << 20);
+  const std::size_t sent = slow.send_until_blocked(data);
+  running.server.stop(seconds(60));
+  CHECK_NOTHROW(echo::Listener(running.endpoint));
+  CHECK(idle.receive_all().empty());
+  CHECK_FALSE(running.server.wait_until_stopped(milliseconds(1)));
+  CHECK(slow.receive_all() == data.substr(0, sent));
+  CHECK(running.server.wait_until_stopped(test::deadline));
+}
+
+TEST_CASE("a client that does not read is cut when the drain is over", "[server]") {
+  Running running(1024, {4096, {}});
+  Client deaf(running.port);
+  deaf.send_until_blocked(test::pattern(64 << 20));
+  running.server.stop(milliseconds(50));
+  CHECK(test::eventually([&] { return running.server.wait_until_stopped(milliseconds(10)); }));
+}
+
+TEST_CASE("a server that nobody started, used or stopped ends by itself", "[server]") {
+  const std::size_t before = test::open_descriptors();
+  {
+    echo::Server never_started(echo::Listener(echo::resolve("127.0.0.1", 0).front()), 1, {16, {}});
+    Running never_stopped;
+    const Client client(never_stopped.port);
+  }
+  CHECK(test::open_descriptors() == before);
+}
+
+TEST_CASE("workers that a burst of clients started do not stay", "[server]") {
+  Running running;
+  const auto burst = [&running] {
+    std::vector<Client> clients;
+    for (int i = 0; i < 200; ++i)
+      clients.emplace_back(running.port);
+    for (Client& client : clients)
+      if (client.exchange("x") != "x")
+        return false;
+    return true;
+  };
+  const std::size_t before = test::threads();
+  REQUIRE(burst());
+  CHECK(test::eventually([&] { return test::threads() <= before + 20; }));
+  CHECK(burst());
+}

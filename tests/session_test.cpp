@@ -1,0 +1,166 @@
+#include "echo/session.hpp"
+
+#include <array>
+#include <future>
+#include <memory>
+
+#include "catch.hpp"
+#include "client.hpp"
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// A session that runs in a thread of its own, and its client.
+class Running {
+ public:
+  explicit Running(std::size_t chunk_size, milliseconds idle_timeout = milliseconds(0))
+      : Running(test::connected_pair(), chunk_size, idle_timeout) {}
+
+  ~Running() {
+    client.close();
+    session.cut();
+  }
+
+  bool ends() { return end_.wait_for(test::deadline) == std::future_status::ready; }
+
+  test::Client client;
+  echo::Session session;
+
+ private:
+  Running(test::Pair pair, std::size_t chunk_size, milliseconds idle_timeout)
+      : client(std::move(pair.client)),
+        session({echo::Socket(std::move(pair.server)), echo::resolve("127.0.0.1", 1).front()},
+                {chunk_size, idle_timeout}) {
+    end_ = std::async(std::launch::async, [this, size = std::max<std::size_t>(chunk_size, 65'536)] {
+      std::vector<std::byte> buffer(size);
+      session.run(buffer);
+      session.cut();  // As the server closes it.
+    });
+  }
+
+  std::future<void> end_;
+};
+
+}  // namespace
+
+TEST_CASE("every byte comes back in order, whatever the chunk size", "[session]") {
+  for (const std::size_t chunk_size : {1, 3, 16, 4096, 65'535, 65'536, 65'537, 1 << 20}) {
+    CAPTURE(chunk_size);
+    Running running(chunk_size);
+    const std::string data = test::pattern(300'000);
+    CHECK(running.client.exchange(data) == data);
+    running.client.half_close();
+    CHECK(running.client.receive_all().empty());
+    REQUIRE(running.ends());
+    CHECK(running.session.bytes_echoed() == data.size());
+  }
+}
+
+TEST_CASE("messages about as long as the chunk come back without more input", "[session]") {
+  for (const std::size_t chunk_size : {1, 16, 4096}) {
+    Running running(chunk_size);
+    for (const std::size_t chunks : {1, 2, 3})
+      for (const int difference : {-1, 0, 1}) {
+        const auto size = chunks * chunk_size + static_cast<std::size_t>(difference);
+        const std::string message = test::pattern(size);
+        CHECK(running.client.exchange(message) == message);
+      }
+  }
+}
+
+TEST_CASE("all byte values, zero and cut UTF-8 among them, come back unchanged", "[session]") {
+  std::string data;
+  for (int value = 0; value < 256; ++value)
+    data += static_cast<char>(value);
+  data += "\xc3";
+  Running running(16);
+  CHECK(running.client.exchange(data) == data);
+}
+
+TEST_CASE("bytes sent one at a time come back one at a time", "[session]") {
+  Running running(16);
+  for (const char byte : test::pattern(200))
+    REQUIRE(running.client.exchange(std::string(1, byte)) == std::string(1, byte));
+}
+
+TEST_CASE("a client that half-closes gets all of its bytes and the end of file", "[session]") {
+  Running running(16);
+  const std::string data = test::pattern(60'000);
+  running.client.send(data);
+  running.client.half_close();
+  CHECK(running.client.receive_all() == data);
+  CHECK(running.ends());
+}
+
+TEST_CASE("a session without bytes ends at the end of file", "[session]") {
+  Running running(16);
+  running.client.half_close();
+  REQUIRE(running.ends());
+  CHECK(running.session.bytes_echoed() == 0);
+}
+
+TEST_CASE("a client that never reads blocks its session and gets everything when it reads",
+          "[session]") {
+  Running running(4096);
+  const std::string data = test::pattern(64 << 20);
+  const std::size_t sent = running.client.send_until_blocked(data);
+  running.client.half_close();
+  CHECK(running.client.receive_all() == data.substr(0, sent));
+  CHECK(running.ends());
+}
+
+TEST_CASE("a reset ends the session", "[session]") {
+  Running running(16);
+  REQUIRE(running.client.exchange("hello") == "hello");
+  running.client.reset();
+  CHECK(running.ends());
+}
+
+TEST_CASE("an idle session is closed after the timeout, with nothing added", "[session]") {
+  Running running(16, milliseconds(50));
+  REQUIRE(running.client.exchange("hello") == "hello");
+  CHECK(running.client.receive_all().empty());
+  CHECK(running.ends());
+}
+
+TEST_CASE("a session whose client stopped reading is closed after the timeout", "[session]") {
+  Running running(4096, milliseconds(50));
+  running.client.send_until_blocked(test::pattern(64 << 20));
+  CHECK(running.ends());
+}
+
+TEST_CASE("a session that is told to finish echoes what had arrived and ends", "[session]") {
+  Running running(16);
+  const std::string data = test::pattern(10'000);
+  running.client.send(data);
+  running.session.finish();
+  CHECK(running.client.receive_all() == data);
+  CHECK(running.ends());
+}
+
+TEST_CASE("a session that finishes waits until its client has everything", "[session]") {
+  Running running(4096);
+  const std::string data = test::pattern(64 << 20);
+  const std::size_t sent = running.client.send_until_blocked(data);
+  running.session.finish();
+  CHECK(running.client.receive_all() == data.substr(0, sent));
+  CHECK(running.ends());
+}
+
+TEST_CASE("a session that is cut ends at once, also while it sends", "[session]") {
+  Running idle(16);
+  idle.session.cut();
+  CHECK(idle.ends());
+
+  Running sending(4096);
+  sending.client.send_until_blocked(test::pattern(64 << 20));
+  sending.session.cut();
+  CHECK(sending.ends());
+
+  Running finishing(4096);
+  finishing.client.send_until_blocked(test::pattern(64 << 20));
+  finishing.session.finish();
+  finishing.session.cut();
+  CHECK(finishing.ends());
+}
