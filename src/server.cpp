@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <exception>
+#include <filesystem>
 #include <iterator>
 #include <system_error>
 #include <utility>
@@ -24,11 +24,19 @@ constexpr std::size_t spare_workers = 16;
 constexpr milliseconds pause_between_tries(100);
 constexpr seconds pause_between_reports(5);
 
+/// Standard streams, log, listener and whatever was inherited (proc(5)).
+std::size_t open_descriptors() {
+  std::error_code no_proc;
+  const std::filesystem::directory_iterator entries("/proc/self/fd", no_proc);
+  const auto count = std::distance(begin(entries), end(entries));
+  return count > 0 ? static_cast<std::size_t>(count) - 1 : 5;  // One is the directory itself.
+}
+
 }  // namespace
 
 std::string Totals::to_string() const {
-  return fmt::format("{} connections open, {} served, {} bytes echoed, up {:.3f} s", open, served,
-                     bytes_echoed, static_cast<double>(up.count()) / 1000);
+  return fmt::format("{} connections open, {} connections served, {} bytes echoed, up {:.3f} s",
+                     open, served, bytes_echoed, static_cast<double>(up.count()) / 1000);
 }
 
 Server::Server(Listener listener, std::size_t max_connections, const SessionLimits& limits)
@@ -92,7 +100,7 @@ Totals Server::totals() const {
 void Server::raise_descriptor_limit() const {
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
-  const rlim_t taken = listener_.descriptors_taken();
+  const rlim_t taken = open_descriptors();
   const rlim_t wanted = taken + max_connections_;
   if (limit.rlim_cur >= wanted)
     return;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <stdexcept>
 #include <system_error>
@@ -17,11 +19,9 @@
 namespace test {
 namespace {
 
-std::pair<echo::UniqueFd, echo::UniqueFd> make_pipe() {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) == -1)
-    throw std::system_error(errno, std::system_category(), "pipe");
-  return {echo::UniqueFd(ends[0]), echo::UniqueFd(ends[1])};
+void check(bool good, const char* action) {
+  if (!good)
+    throw std::system_error(errno, std::system_category(), action);
 }
 
 std::vector<char*> pointers(std::vector<std::string>& strings) {
@@ -40,7 +40,7 @@ Collector::~Collector() {
 }
 
 echo::UniqueFd Collector::start() {
-  auto [read_end, write_end] = make_pipe();
+  auto [read_end, write_end] = open_pipe();
   pipe_ = std::move(read_end);
   thread_ = std::thread(&Collector::collect, this);
   return std::move(write_end);
@@ -87,6 +87,53 @@ std::size_t count_of(const std::string& text, const std::string& part) {
   return count;
 }
 
+Setup on_loopback(std::vector<std::string> more) {
+  more.insert(more.begin(), {"--host", "127.0.0.1", "--port", "0"});
+  return {std::move(more)};
+}
+
+Setup with_faults(const std::string& tamper, std::vector<std::string> more) {
+  Setup setup = on_loopback(std::move(more));
+  const std::string call = tamper.substr(0, tamper.find(':'));
+  setup.prefix = {"strace",          "-f", "-q", "-o", "/dev/null", "-e", "trace=" + call, "-e",
+                  "inject=" + tamper};
+  // LeakSanitizer cannot work under another tracer.
+  setup.environment = {"ASAN_OPTIONS=detect_leaks=0"};
+  return setup;
+}
+
+bool skip_without_strace() {
+  try {
+    if (run({{"-f", "-q", "-o", "/dev/null", "true"}, {}, {}, {}, {}, "strace"}).status == 0)
+      return false;
+  } catch (const std::system_error&) {
+  }
+  std::cout << "skipped: strace cannot be used here" << std::endl;
+  return true;
+}
+
+Terminal open_terminal() {
+  Terminal terminal;
+  terminal.ours = echo::UniqueFd(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+  std::array<char, 64> name{};
+  check(::grantpt(terminal.ours.get()) == 0 && ::unlockpt(terminal.ours.get()) == 0 &&
+            ::ptsname_r(terminal.ours.get(), name.data(), name.size()) == 0,
+        "open a terminal");
+  terminal.theirs = echo::UniqueFd(::open(name.data(), O_RDWR | O_NOCTTY | O_CLOEXEC));
+  check(static_cast<bool>(terminal.theirs), "open a terminal");
+  return terminal;
+}
+
+Pipe open_pipe() {
+  std::array<int, 2> ends{};
+  check(::pipe2(ends.data(), O_CLOEXEC) == 0, "open a pipe");
+  return {echo::UniqueFd(ends[0]), echo::UniqueFd(ends[1])};
+}
+
+echo::UniqueFd open_full_disk() {
+  return echo::UniqueFd(::open("/dev/full", O_WRONLY | O_CLOEXEC));
+}
+
 Program::Program(const Setup& setup) {
   std::vector<std::string> command = setup.prefix;
   command.push_back(setup.path);
@@ -96,7 +143,7 @@ Program::Program(const Setup& setup) {
     if (std::string_view(*entry).substr(0, 12) != "ECHO_SERVER_")
       environment.emplace_back(*entry);
 
-  auto [input_read, input_write] = make_pipe();
+  auto [input_read, input_write] = open_pipe();
   input_ = std::move(input_write);
   echo::UniqueFd out;
   echo::UniqueFd log;
@@ -190,6 +237,17 @@ std::size_t Program::open_descriptors() const {
   const std::filesystem::directory_iterator entries("/proc/" + std::to_string(server_pid()) +
                                                     "/fd");
   return static_cast<std::size_t>(std::distance(begin(entries), end(entries)));
+}
+
+std::chrono::milliseconds Program::processor_time() const {
+  std::ifstream stat("/proc/" + std::to_string(server_pid()) + "/stat");
+  std::string field;
+  for (int i = 1; i < 14; ++i)
+    stat >> field;
+  long user = 0;
+  long system = 0;
+  stat >> user >> system;
+  return std::chrono::milliseconds((user + system) * 1000 / ::sysconf(_SC_CLK_TCK));
 }
 
 Finished run(const Setup& setup, std::string_view input) {

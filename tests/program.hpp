@@ -54,6 +54,31 @@ struct Setup {
   std::string path = ECHO_SERVER_BINARY;
 };
 
+/// echo-server on a free port of loopback.
+Setup on_loopback(std::vector<std::string> more = {});
+
+/// The same with strace's `tamper`, such as "accept4:error=ENFILE:when=1", for system calls.
+Setup with_faults(const std::string& tamper, std::vector<std::string> more = {});
+
+/// Whether a test has to be left out because strace cannot be used; says so.
+bool skip_without_strace();
+
+/// A terminal whose other side nobody reads unless the test does.
+struct Terminal {
+  echo::UniqueFd ours;
+  echo::UniqueFd theirs;
+};
+Terminal open_terminal();
+
+/// A pipe whose reader reads nothing unless the test does.
+struct Pipe {
+  echo::UniqueFd read_end;
+  echo::UniqueFd write_end;
+};
+Pipe open_pipe();
+
+echo::UniqueFd open_full_disk();
+
 /// A child process, echo-server unless the setup names another; killed with the object if it is
 /// still running.
 class Program {
@@ -82,6 +107,9 @@ class Program {
   /// A number from /proc/PID/status: "VmRSS" in KiB, "Threads".
   std::size_t status_number(const std::string& name) const;
   std::size_t open_descriptors() const;
+
+  /// Processor time used so far.
+  std::chrono::milliseconds processor_time() const;
 
  private:
   pid_t pid_ = -1;

@@ -75,7 +75,7 @@ TEST_CASE("a client that never reads and one that says nothing hold up nobody", 
 }
 
 TEST_CASE("at the limit the next client waits and is served when a place is free", "[server]") {
-  for (const std::size_t limit : {1, 3}) {
+  for (const std::size_t limit : {1UL, 3UL}) {
     CAPTURE(limit);
     Running running(limit);
     std::vector<Client> served;
@@ -106,7 +106,7 @@ TEST_CASE("totals count the connections that are open, too", "[server]") {
   CHECK(test::eventually([&] { return running.server.totals().open == 0; }));
   CHECK(running.server.totals().bytes_echoed == 5);
   CHECK(echo::Totals{1, 2, 3, milliseconds(4567)}.to_string() ==
-        "1 connections open, 2 served, 3 bytes echoed, up 4.567 s");
+        "1 connections open, 2 connections served, 3 bytes echoed, up 4.567 s");
 }
 
 TEST_CASE("a stop gives the port back at once and lets clients finish", "[server]") {

@@ -45,7 +45,8 @@ class Running {
 }  // namespace
 
 TEST_CASE("every byte comes back in order, whatever the chunk size", "[session]") {
-  for (const std::size_t chunk_size : {1, 3, 16, 4096, 65'535, 65'536, 65'537, 1 << 20}) {
+  for (const std::size_t chunk_size :
+       {1UL, 3UL, 16UL, 4096UL, 65'535UL, 65'536UL, 65'537UL, 1UL << 20}) {
     CAPTURE(chunk_size);
     Running running(chunk_size);
     const std::string data = test::pattern(300'000);
@@ -58,9 +59,9 @@ TEST_CASE("every byte comes back in order, whatever the chunk size", "[session]"
 }
 
 TEST_CASE("messages about as long as the chunk come back without more input", "[session]") {
-  for (const std::size_t chunk_size : {1, 16, 4096}) {
+  for (const std::size_t chunk_size : {1UL, 16UL, 4096UL}) {
     Running running(chunk_size);
-    for (const std::size_t chunks : {1, 2, 3})
+    for (const std::size_t chunks : {1UL, 2UL, 3UL})
       for (const int difference : {-1, 0, 1}) {
         const auto size = chunks * chunk_size + static_cast<std::size_t>(difference);
         const std::string message = test::pattern(size);

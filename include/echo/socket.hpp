@@ -83,10 +83,6 @@ class Listener {
   /// Gives the port back. No thread may be in `accept` any more.
   void close() noexcept { fd_.reset(); }
 
-  /// The descriptors that clients cannot have: the system gives the lowest free number (open(2)),
-  /// so those up to the listener's own are taken.
-  std::size_t descriptors_taken() const { return static_cast<std::size_t>(fd_.get()) + 1; }
-
  private:
   UniqueFd fd_;
 };

@@ -1,0 +1,324 @@
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iostream>
+#include <regex>
+#include <thread>
+#include <vector>
+
+#include "catch.hpp"
+#include "client.hpp"
+#include "program.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using test::Client;
+using test::on_loopback;
+using test::Program;
+using test::with_faults;
+
+test::Setup with_open_files(const std::string& limits, std::vector<std::string> more = {}) {
+  test::Setup setup = on_loopback(std::move(more));
+  setup.prefix = {"prlimit", "--nofile=" + limits};
+  return setup;
+}
+
+}  // namespace
+
+TEST_CASE("without descriptors the server goes on, and says so and when it accepts again",
+          "[program]") {
+  Program program(with_open_files("20:20"));
+  std::vector<Client> clients;
+  for (int i = 0; i < 30; ++i)
+    clients.emplace_back(program.port());
+  REQUIRE(
+      program.log().wait_for("[error] cannot accept: Too many open files; the limit of open files "
+                             "(ulimit -n) is reached"));
+  const auto time = program.processor_time();
+  std::this_thread::sleep_for(1s);  // The time over which tries are counted.
+  CHECK(program.processor_time() - time < 200ms);
+  CHECK(test::count_of(program.log().text(), "cannot accept") == 1);
+  CHECK(clients.front().exchange("held") == "held");
+  clients.erase(clients.begin(), clients.begin() + 20);
+  CHECK(program.log().wait_for("accepting connections again"));
+  for (Client& client : clients)
+    CHECK(client.exchange("late") == "late");
+  program.signal(SIGINT);
+  CHECK(program.wait() == 0);
+}
+
+TEST_CASE("a failure to accept is reported at most every five seconds", "[program]") {
+  Program program(with_open_files("10:10"));
+  std::vector<Client> clients;
+  for (int i = 0; i < 20; ++i)
+    clients.emplace_back(program.port());
+  REQUIRE(program.log().wait_for("cannot accept", 2));
+  const std::string log = program.log().text();
+  std::smatch match;
+  std::vector<double> times;
+  const std::regex line(R"(:(\d\d):(\d\d\.\d+)\] \[error\] cannot accept)");
+  for (auto at = log.cbegin(); std::regex_search(at, log.cend(), match, line);
+       at = match.suffix().first)
+    times.push_back(std::stod(match[1]) * 60 + std::stod(match[2]));
+  REQUIRE(times.size() == 2);
+  const double between = times[1] - times[0];
+  CHECK((between < 0 ? between + 3600 : between) >= 4.999);
+}
+
+TEST_CASE("whatever accept lacks, the next client is served", "[program]") {
+  if (test::skip_without_strace())
+    return;
+  for (const auto& [error, words] : {std::pair("ENFILE", "Too many open files in system"),
+                                     std::pair("ENOBUFS", "No buffer space available"),
+                                     std::pair("ENOMEM", "Cannot allocate memory"),
+                                     std::pair("EPERM", "Operation not permitted")}) {
+    Program program(with_faults("accept4:error=" + std::string(error) + ":when=1..3"));
+    Client client(program.port());
+    CHECK(client.exchange("hello") == "hello");
+    CHECK(program.log().wait_for("[error] cannot accept: " + std::string(words)));
+    CHECK(program.log().wait_for("accepting connections again"));
+    program.signal(SIGTERM);
+    CHECK(program.wait() == 0);
+    CHECK(test::count_of(program.log().text(), "cannot accept") == 1);
+    CHECK(program.log().text().find("ulimit") == std::string::npos);
+  }
+}
+
+TEST_CASE("a client that is gone before it is accepted is passed over", "[program]") {
+  if (test::skip_without_strace())
+    return;
+  for (const std::string error : {"ECONNABORTED", "EPROTO", "EINTR"}) {
+    Program program(with_faults("accept4:error=" + error + ":when=1..3"));
+    Client client(program.port());
+    CHECK(client.exchange("hello") == "hello");
+    CHECK(program.log().wait_for("connection accepted"));
+    CHECK(program.log().text().find("[error]") == std::string::npos);
+  }
+}
+
+TEST_CASE("interrupted calls are made again", "[program]") {
+  if (test::skip_without_strace())
+    return;
+  for (const std::string call : {"recvfrom", "sendto"}) {
+    Program program(with_faults(call + ":error=EINTR:when=1+2"));
+    Client client(program.port());
+    const std::string data = test::pattern(10'000);
+    CHECK(client.exchange(data) == data);
+    client.half_close();
+    CHECK(client.receive_all().empty());
+  }
+}
+
+TEST_CASE("a socket option that cannot be set is logged, and the client served", "[program]") {
+  if (test::skip_without_strace())
+    return;
+  Program program(with_faults("setsockopt:error=ENOBUFS"));
+  Client client(program.port());
+  CHECK(client.exchange("hello") == "hello");
+  CHECK(program.log().wait_for("[warning] cannot set SO_REUSEADDR: No buffer space available"));
+  CHECK(program.log().wait_for("[warning] cannot set TCP_NODELAY: No buffer space available for " +
+                               client.address()));
+}
+
+TEST_CASE("a worker that cannot be started is noticed by nobody who is connected", "[program]") {
+  Program program(on_loopback());
+  Client first(program.port());
+  REQUIRE(first.exchange("hello") == "hello");
+  // Less than a thread's stack is left.
+  const rlim_t most = (program.status_number("VmSize") + 1024) * 1024;
+  const rlimit limit{most, most};
+  REQUIRE(::prlimit(program.server_pid(), RLIMIT_AS, &limit, nullptr) == 0);
+  Client second(program.port());
+  REQUIRE(second.exchange("hello") == "hello");
+  CHECK(program.log().wait_for("[error] cannot start a worker thread: "));
+  Client third(program.port());
+  third.send("third");
+  CHECK(first.exchange("still here") == "still here");
+  second.close();
+  CHECK(third.receive(5) == "third");
+  program.signal(SIGTERM);
+  CHECK(program.wait() == 0);
+}
+
+TEST_CASE("a server that cannot start its first worker does not start", "[program]") {
+  if (test::skip_without_strace())
+    return;
+  const auto finished = test::run(with_faults("clone,clone3:error=EAGAIN"));
+  CHECK(finished.status == 1);
+  CHECK(finished.out.empty());
+  CHECK(finished.log ==
+        "echo-server: cannot start a worker thread: Resource temporarily unavailable\n");
+}
+
+TEST_CASE("the limit of open files is raised as far as needed and possible", "[program]") {
+  const auto soft_limit = [](const Program& program) {
+    std::ifstream limits("/proc/" + std::to_string(program.server_pid()) + "/limits");
+    for (std::string line; std::getline(limits, line);)
+      if (line.rfind("Max open files", 0) == 0)
+        return std::stoul(line.substr(14));
+    return 0UL;
+  };
+  Program enough(with_open_files("64:2000", {"--max-connections", "500"}));
+  enough.port();
+  CHECK(soft_limit(enough) >= 500);
+  CHECK(soft_limit(enough) < 600);
+  REQUIRE(enough.log().wait_for("serving on"));
+  CHECK(enough.log().text().find("[warning]") == std::string::npos);
+
+  Program too_few(with_open_files("64:100", {"--max-connections", "500"}));
+  too_few.port();
+  CHECK(soft_limit(too_few) == 100);
+  REQUIRE(
+      too_few.log().wait_for("connections can be served at once, not 500: the limit of open "
+                             "files (ulimit -n) is 100"));
+  const std::string log = too_few.log().text();
+  const auto number = std::stoul(log.substr(log.find("only ") + 5));
+  std::vector<Client> clients;
+  for (std::size_t i = 0; i < number; ++i) {
+    clients.emplace_back(too_few.port());
+    REQUIRE(clients.back().exchange("x") == "x");
+  }
+  Client one_more(too_few.port());
+  CHECK(too_few.log().wait_for("cannot accept: Too many open files"));
+}
+
+TEST_CASE("a pulled cable ends a connection by the idle timeout", "[program]") {
+  // Two network namespaces, joined by a veth cable that the test pulls.
+  const auto shell = [](const std::string& commands) {
+    return test::run({{"-ec", commands}, {}, {}, {}, {}, "sh"});
+  };
+  const std::string mine = "echo" + std::to_string(::getpid());
+  const auto made = shell("ip netns add " + mine + "s; ip netns add " + mine + "c; ip -n " + mine +
+                          "s link add v0 type veth peer name v1 netns " + mine + "c; ip -n " +
+                          mine + "s addr add 192.0.2.1/24 dev v0; ip -n " + mine +
+                          "c addr add 192.0.2.2/24 dev v1; ip -n " + mine +
+                          "s link set v0 up; ip -n " + mine + "c link set v1 up");
+  const auto remove = [&] { shell("ip netns del " + mine + "s; ip netns del " + mine + "c"); };
+  if (made.status != 0) {
+    remove();
+    std::cout << "skipped: no network namespaces here: " << made.log << std::endl;
+    return;
+  }
+  {
+    test::Setup setup{{"--host", "192.0.2.1", "--port", "0", "--idle-timeout", "1s"}};
+    setup.prefix = {"ip", "netns", "exec", mine + "s"};
+    Program program(setup);
+    Program client(test::Setup{{"192.0.2.1", std::to_string(program.port())},
+                               {},
+                               {"ip", "netns", "exec", mine + "c"},
+                               {},
+                               {},
+                               "nc"});
+    client.write("hello\n");
+    CHECK(client.out().wait_for("hello\n"));
+    CHECK(shell("ip -n " + mine + "c link set v1 down").status == 0);
+    CHECK(program.log().wait_for("closed for idling (6 bytes echoed"));
+    program.signal(SIGTERM);
+    CHECK(program.wait() == 0);
+  }
+  remove();
+}
+
+TEST_CASE("loss and reordering on the way change no byte", "[program]") {
+  const auto shell = [](const std::string& commands) {
+    return test::run({{"-ec", commands}, {}, {}, {}, {}, "sh"});
+  };
+  const std::string mine = "lossy" + std::to_string(::getpid());
+  const auto made = shell("ip netns add " + mine + "; ip -n " + mine + " link set lo up; tc -n " +
+                          mine + " qdisc add dev lo root netem delay 2ms reorder 25% loss 5%");
+  if (made.status == 0) {
+    test::Setup setup = on_loopback({"-c", "4k"});
+    setup.prefix = {"ip", "netns", "exec", mine};
+    Program program(setup);
+    const std::string data = test::pattern(300'000);
+    const auto client = test::run({{"-N", "127.0.0.1", std::to_string(program.port())},
+                                   {},
+                                   {"ip", "netns", "exec", mine},
+                                   {},
+                                   {},
+                                   "nc"},
+                                  data);
+    CHECK((client.out == data));
+    CHECK(program.log().wait_for("no more data from"));
+  } else {
+    std::cout << "skipped: no network with loss here: " << made.log << std::endl;
+  }
+  shell("ip netns del " + mine);
+}
+
+TEST_CASE("no command line or environment ends the program by a signal", "[program]") {
+  std::uint32_t state = 1;
+  const auto random = [&state](std::size_t below) {
+    state = state * 1664525U + 1013904223U;
+    return (state >> 8) % below;
+  };
+  const std::vector<std::string> words = {"--host",
+                                          "--port",
+                                          "-p",
+                                          "-c",
+                                          "--chunk-size",
+                                          "--max-connections",
+                                          "-v",
+                                          "--idle-timeout",
+                                          "--drain-timeout",
+                                          "--log-level",
+                                          "--version",
+                                          "-h",
+                                          "--",
+                                          "-",
+                                          "",
+                                          "0",
+                                          "65536",
+                                          "64k",
+                                          "16M",
+                                          "0x10",
+                                          "-1",
+                                          "1e9",
+                                          "500ms",
+                                          "99999999h",
+                                          "info",
+                                          "bogus",
+                                          "[x]",
+                                          "{}",
+                                          "--port=0",
+                                          "-p0",
+                                          "-vv",
+                                          "-vh",
+                                          "--=",
+                                          "\xff\xfe",
+                                          "\"",
+                                          "'",
+                                          "%s%n",
+                                          "--host=::1",
+                                          "127.0.0.1",
+                                          "=",
+                                          "-c=1",
+                                          "---",
+                                          std::string(5000, '9'),
+                                          "--no-port",
+                                          "@file",
+                                          "--config"};
+  const std::vector<std::string> variables = {
+      "HOST",         "PORT",          "CHUNK_SIZE", "MAX_CONNECTIONS",
+      "IDLE_TIMEOUT", "DRAIN_TIMEOUT", "LOG_LEVEL"};
+  for (int i = 0; i < 2000; ++i) {
+    test::Setup setup;
+    for (std::size_t n = random(6); n > 0; --n)
+      setup.arguments.push_back(words[random(words.size())]);
+    for (std::size_t n = random(3); n > 0; --n)
+      setup.environment.push_back("ECHO_SERVER_" + variables[random(variables.size())] + "=" +
+                                  words[random(words.size())]);
+    // No privilege is needed to find a mistake, and only loopback is listened on.
+    if (i % 2 == 0)
+      setup.arguments.insert(setup.arguments.begin(), {"--host", "127.0.0.1"});
+    Program program(setup);
+    program.out().wait_for("Listening on");
+    program.signal(SIGTERM);
+    const int status = program.wait();
+    CAPTURE(setup.arguments, setup.environment, status);
+    REQUIRE((status == 0 || status == 1 || status == 2));
+  }
+}
