@@ -25,6 +25,7 @@ void change_mask(int how, std::initializer_list<int> signals) {
 
 void take_signals() {
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGCHLD, SIG_IGN);  // Process 1 of a container inherits children: no zombies of them.
   change_mask(SIG_BLOCK, {SIGUSR1});
   for (const int stop : {SIGINT, SIGTERM})
     ::signal(stop, [](int) { ::_exit(0); });
@@ -43,8 +44,10 @@ int wait_for_signal() {
 }
 
 void restore_stop_signals() {
-  ::signal(SIGINT, SIG_DFL);
-  ::signal(SIGTERM, SIG_DFL);
+  // Process 1 of a container has no default actions (pid_namespaces(7)); a handler can end it.
+  const auto action = ::getpid() == 1 ? [](int signal) { ::_exit(128 + signal); } : SIG_DFL;
+  for (const int stop : {SIGINT, SIGTERM})
+    ::signal(stop, action);
   change_mask(SIG_UNBLOCK, {SIGINT, SIGTERM});
 }
 

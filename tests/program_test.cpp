@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <iostream>
 #include <regex>
 
 #include "catch.hpp"
@@ -270,6 +271,27 @@ TEST_CASE("the stop signals work when they were inherited ignored or blocked", "
     second.signal(signal);
     CHECK(second.wait() == 0);
   }
+}
+
+TEST_CASE("process 1 of a container is stopped by one signal and ended by two", "[program]") {
+  test::Setup setup = on_loopback({"--drain-timeout", "1h", "-c", "4k"});
+  setup.prefix = {"unshare", "--fork", "--pid", "--mount-proc"};
+  if (run({{"--fork", "--pid", "--mount-proc", "true"}, {}, {}, {}, {}, "unshare"}).status != 0) {
+    std::cout << "skipped: no process namespaces here" << std::endl;
+    return;
+  }
+  Program once(setup);
+  once.port();
+  once.signal(SIGTERM);
+  CHECK(once.wait() == 0);
+
+  Program twice(setup);
+  Client deaf(twice.port());
+  deaf.send_until_blocked(test::pattern(64 << 20));
+  twice.signal(SIGTERM);
+  REQUIRE(twice.log().wait_for("stopping on SIGTERM"));
+  twice.signal(SIGTERM);
+  CHECK(twice.wait() == 128 + SIGTERM);
 }
 
 TEST_CASE("a hang-up keeps the effect that it was given", "[program]") {
