@@ -103,9 +103,8 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
   }
 
   void write_backlog() {
-    // A pipe that is ready takes PIPE_BUF bytes without waiting, even where it could not be
-    // reopened.
-    while (!backlog_.empty() && is_ready(0)) {
+    // What could not be reopened is asked first: a pipe that is ready takes PIPE_BUF bytes.
+    while (!backlog_.empty() && (own_ || is_ready(0))) {
       const auto written =
           ::write(fd(), backlog_.data(), std::min<std::size_t>(backlog_.size(), PIPE_BUF));
       if (written >= 0)

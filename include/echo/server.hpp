@@ -29,9 +29,9 @@ struct Totals {
 };
 
 /// The textbook loop `for (;;) echo(accept());`, run by several threads, the workers. While there
-/// are fewer than `max_connections`, one worker more than there are clients: the one that takes a
-/// client and leaves nobody waiting in `accept` starts another first. At the limit nobody is in
-/// `accept`, so the next client waits in the kernel's queue.
+/// are fewer than `max_connections`, a few workers more than there are clients: the one that takes
+/// a client and leaves too few in `accept` starts others first. At the limit nobody is in `accept`,
+/// so the next client waits in the kernel's queue.
 class Server {
  public:
   Server(Listener listener, std::size_t max_connections, const SessionLimits& limits);
@@ -71,7 +71,7 @@ class Server {
 
   // These expect mutex_ to be held.
   void start_worker();
-  void ensure_a_worker_waits();
+  void ensure_workers_wait();
   bool pause_after(const std::system_error& error, std::unique_lock<std::mutex>& lock);
   void report_failure(const std::system_error& error, std::string_view remedy);
   void report_recovery();
