@@ -1,5 +1,9 @@
 #include "echo/session.hpp"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <array>
 #include <future>
 #include <memory>
@@ -68,6 +72,25 @@ TEST_CASE("messages about as long as the chunk come back without more input", "[
         CHECK(running.client.exchange(message) == message);
       }
   }
+}
+
+TEST_CASE("no reply waits for an acknowledgement", "[session]") {
+  test::Pair pair = test::connected_pair();
+  const int fd = pair.server.get();
+  const echo::Session session(
+      {echo::Socket(std::move(pair.server)), echo::resolve("127.0.0.1", 1).front()},
+      {16, milliseconds(0)});
+  int no_delay = 0;
+  socklen_t size = sizeof(no_delay);
+  REQUIRE(::getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &no_delay, &size) == 0);
+  CHECK(no_delay == 1);
+
+  // With a stall of 40 ms each, these would take twice the deadline of a test.
+  Running running(16);
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < 1000; ++i)
+    REQUIRE(running.client.exchange(std::string(100, 'x')).size() == 100);
+  CHECK(std::chrono::steady_clock::now() - start < test::deadline);
 }
 
 TEST_CASE("all byte values, zero and cut UTF-8 among them, come back unchanged", "[session]") {

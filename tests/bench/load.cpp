@@ -1,0 +1,520 @@
+// The load generator of the benchmark. It drives one server through one workload, verifies every
+// byte that comes back, and prints what it measured, or what went wrong, as one JSON object.
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <future>
+#include <iostream>
+#include <limits>
+#include <optional>
+#include <random>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Seconds = std::chrono::duration<double>;
+using Microseconds = std::chrono::duration<double, std::micro>;
+using Results = std::vector<std::pair<std::string, double>>;
+
+constexpr std::string_view usage =
+    "usage: load ping-pong PORT CONNECTIONS SIZE SECONDS\n"
+    "       load bulk PORT BYTES SECONDS           (whichever comes first)\n"
+    "       load churn PORT CLIENTS SECONDS\n"
+    "       load idle PORT CONNECTIONS PID         (PID: the server's)\n"
+    "       load start TIMES PORT PROGRAM [ARGUMENT...]\n"
+    "                                              (port 0: the program prints ...:PORT)\n"
+    "LOAD_PATIENCE is for how many seconds nothing may happen; the default is 2.\n";
+
+struct Failure : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+[[noreturn]] void fail_errno(const std::string& action) {
+  throw Failure(action + ": " + std::strerror(errno));
+}
+
+double patience() {
+  const char* const text = std::getenv("LOAD_PATIENCE");
+  return text == nullptr ? 2 : std::atof(text);
+}
+
+std::string patience_is_over() {
+  return "no answer within " + std::to_string(static_cast<int>(patience() * 1000)) + " ms";
+}
+
+class Fd {
+ public:
+  explicit Fd(int fd) : fd_(fd) {}
+  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  ~Fd() {
+    if (fd_ >= 0)
+      ::close(fd_);
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+/// What a connection sends: a stream in which each byte depends on its position, so that none can
+/// be lost, doubled, changed or sent to another client unseen. The period is a prime, so that no
+/// buffer's size divides it.
+constexpr std::size_t period = 65'521;
+constexpr std::size_t most_at_once = 262'144;
+
+std::span<const std::byte> stream_at(std::uint64_t position, std::size_t size) {
+  static const std::vector<std::byte> pattern = [] {
+    std::mt19937 random;
+    std::vector<std::byte> bytes(period + most_at_once);
+    for (std::size_t i = 0; i < bytes.size(); ++i)
+      bytes[i] = i < period ? static_cast<std::byte>(random()) : bytes[i - period];
+    return bytes;
+  }();
+  return {pattern.data() + position % period, size};
+}
+
+/// One connection. One thread may send while another receives.
+class Client {
+ public:
+  Client(std::uint16_t port, std::uint32_t index)
+      : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), index_(index) {
+    if (fd_.get() == -1)
+      fail("socket");
+    const double limit = patience();
+    const timeval time{static_cast<time_t>(limit), static_cast<suseconds_t>(limit * 1e6) % 1000000};
+    set(SOL_SOCKET, SO_RCVTIMEO, time);
+    set(SOL_SOCKET, SO_SNDTIMEO, time);
+    set(IPPROTO_TCP, TCP_NODELAY, 1);
+    // From many addresses: those that connect first also wait (TIME_WAIT) and would run out of
+    // ports within seconds.
+    set(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+    const sockaddr_in source = loopback(1 + index % 64 * 256, 0);
+    const sockaddr_in server = loopback(1, port);
+    if (::bind(fd_.get(), reinterpret_cast<const sockaddr*>(&source), sizeof(source)) == -1)
+      fail("bind");
+    if (::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&server), sizeof(server)) == -1)
+      fail("connect");
+  }
+
+  void send(std::size_t size) {
+    while (size > 0) {
+      const auto data = stream_at(index_ + sent_, std::min(size, most_at_once));
+      const auto count = ::send(fd_.get(), data.data(), data.size(), MSG_NOSIGNAL);
+      if (count == -1)
+        fail("send");
+      sent_ += static_cast<std::uint64_t>(count);
+      size -= static_cast<std::size_t>(count);
+    }
+  }
+
+  /// Takes what is there, at most `most`, waiting for the first byte; 0 is the end of file.
+  std::size_t receive_some(std::size_t most) {
+    thread_local std::vector<std::byte> buffer(most_at_once);
+    const auto result = ::recv(fd_.get(), buffer.data(), std::min(most, buffer.size()), 0);
+    if (result == -1)
+      fail("receive");
+    const auto count = static_cast<std::size_t>(result);
+    if (!std::ranges::equal(std::span(buffer).first(count), stream_at(index_ + received_, count)))
+      throw Failure(name() + "wrong bytes after the first " + std::to_string(received_));
+    received_ += count;
+    return count;
+  }
+
+  void receive(std::size_t size) {
+    while (size > 0) {
+      const std::size_t count = receive_some(size);
+      if (count == 0)
+        fail_early_end();
+      size -= count;
+    }
+  }
+
+  [[noreturn]] void fail_early_end() const {
+    throw Failure(name() + "end of file after " + std::to_string(received_) + " of " +
+                  std::to_string(sent_) + " bytes");
+  }
+
+  void finish_sending() { ::shutdown(fd_.get(), SHUT_WR); }
+  void abort() { ::shutdown(fd_.get(), SHUT_RDWR); }
+
+  std::uint64_t sent() const { return sent_; }
+  std::uint64_t received() const { return received_; }
+  int fd() const { return fd_.get(); }
+
+ private:
+  static sockaddr_in loopback(std::uint32_t host, std::uint16_t port) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(0x7f000000 + host);
+    return address;
+  }
+
+  template <typename Value>
+  void set(int level, int option, const Value& value) {
+    if (::setsockopt(fd_.get(), level, option, &value, sizeof(value)) == -1)
+      fail("setsockopt");
+  }
+
+  std::string name() const { return "connection " + std::to_string(index_ + 1) + ": "; }
+
+  [[noreturn]] void fail(const std::string& call) const {
+    if (errno == EAGAIN || errno == EINPROGRESS)
+      throw Failure(name() + call + ": " + patience_is_over());
+    fail_errno(name() + call);
+  }
+
+  Fd fd_;
+  std::uint32_t index_;  ///< Where it starts in the stream, too.
+  std::uint64_t sent_ = 0;
+  std::uint64_t received_ = 0;
+};
+
+double percentile(const std::vector<double>& sorted, double part) {
+  return sorted.at(static_cast<std::size_t>(static_cast<double>(sorted.size() - 1) * part));
+}
+
+/// Tells which of several clients can receive; a single one just blocks in `receive_some`.
+class Poller {
+ public:
+  explicit Poller(const std::vector<Client>& clients)
+      : epoll_(::epoll_create1(EPOLL_CLOEXEC)), count_(clients.size()) {
+    for (std::size_t i = 0; i < clients.size(); ++i) {
+      epoll_event event{.events = EPOLLIN, .data = {.u64 = i}};
+      if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, clients[i].fd(), &event) == -1)
+        fail_errno("epoll_ctl");
+    }
+  }
+
+  std::span<const epoll_event> wait() {
+    if (count_ == 1)
+      return std::span(events_).first(1);
+    const int ready = ::epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()),
+                                   static_cast<int>(patience() * 1000));
+    if (ready <= 0)
+      throw Failure(patience_is_over());
+    return std::span(events_).first(static_cast<std::size_t>(ready));
+  }
+
+ private:
+  Fd epoll_;
+  std::size_t count_;
+  std::array<epoll_event, 64> events_{};
+};
+
+Results ping_pong(std::uint16_t port, std::size_t connections, std::size_t size, double seconds) {
+  constexpr std::size_t most_messages = 20'000'000;
+  std::vector<Client> clients;
+  for (std::uint32_t i = 0; i < connections; ++i)
+    clients.emplace_back(port, i);
+  for (Client& client : clients)
+    client.send(size);
+  for (Client& client : clients)
+    client.receive(size);
+
+  Poller poller(clients);
+  std::vector<double> latencies;
+  const auto start = Clock::now();
+  const auto end = start + Seconds(seconds);
+  auto now = start;
+  std::vector<Clock::time_point> sent_at(connections, start);
+  for (Client& client : clients)
+    client.send(size);
+  for (std::size_t waiting = connections; waiting > 0;) {
+    for (const epoll_event& event : poller.wait()) {
+      Client& client = clients[event.data.u64];
+      if (client.receive_some(client.sent() - client.received()) == 0)
+        client.fail_early_end();
+      if (client.received() < client.sent())
+        continue;
+      now = Clock::now();
+      latencies.push_back(Microseconds(now - sent_at[event.data.u64]).count());
+      sent_at[event.data.u64] = now;
+      if (now < end && latencies.size() < most_messages)
+        client.send(size);
+      else
+        --waiting;
+    }
+  }
+
+  const double rate = static_cast<double>(latencies.size()) / Seconds(now - start).count();
+  std::ranges::sort(latencies);
+  return {{"messages_per_s", rate},
+          {"p50_us", percentile(latencies, 0.5)},
+          {"p99_us", percentile(latencies, 0.99)},
+          {"p999_us", percentile(latencies, 0.999)}};
+}
+
+Results bulk(std::uint16_t port, std::uint64_t bytes, double seconds) {
+  constexpr std::size_t block = 65'536;
+  Client client(port, 0);
+  client.send(block);
+  client.receive(block);
+
+  const auto start = Clock::now();
+  std::atomic<std::uint64_t> total = std::numeric_limits<std::uint64_t>::max();
+  auto sender = std::async(std::launch::async, [&] {
+    try {
+      const auto end = start + Seconds(seconds);
+      while (client.sent() + block < bytes && Clock::now() < end)
+        client.send(block);
+      // Known before it is sent: then the receiver cannot wait for more than is coming.
+      total = client.sent() + block;
+      client.send(block);
+    } catch (const Failure&) {
+      client.abort();
+      throw;
+    }
+  });
+  try {
+    while (client.received() < total)
+      if (client.receive_some(most_at_once) == 0)
+        client.fail_early_end();
+  } catch (const Failure&) {
+    client.abort();
+    sender.wait();
+    throw;
+  }
+  sender.get();
+  const double taken = Seconds(Clock::now() - start).count();
+  return {{"megabytes_per_s", static_cast<double>(client.received() - block) / 1e6 / taken}};
+}
+
+Results churn(std::uint16_t port, std::size_t clients, double seconds) {
+  constexpr std::size_t size = 16;
+  constexpr std::uint32_t most_connections = 10'000'000;
+  const auto start = Clock::now();
+  std::atomic<std::uint32_t> served = 0;
+  const auto churn_one_by_one = [&] {
+    while (Clock::now() - start < Seconds(seconds) && served < most_connections) {
+      Client client(port, served++);
+      client.send(size);
+      client.finish_sending();
+      client.receive(size);
+      if (client.receive_some(1) != 0)
+        throw Failure("more came back than was sent");
+    }
+  };
+  std::vector<std::future<void>> all;
+  for (std::size_t i = 0; i < clients; ++i)
+    all.push_back(std::async(std::launch::async, churn_one_by_one));
+  for (auto& one : all)
+    one.get();
+  return {{"connections_per_s", served / Seconds(Clock::now() - start).count()}};
+}
+
+/// In microseconds.
+double median_round_trip(Client& client) {
+  constexpr int times = 1000;
+  std::vector<double> latencies;
+  for (int i = 0; i < times; ++i) {
+    const auto start = Clock::now();
+    client.send(16);
+    client.receive(16);
+    latencies.push_back(Microseconds(Clock::now() - start).count());
+  }
+  std::ranges::sort(latencies);
+  return percentile(latencies, 0.5);
+}
+
+double resident_kib(const std::string& pid) {
+  std::ifstream status("/proc/" + pid + "/status");
+  for (std::string word; status >> word;)
+    if (double kib = 0; word == "VmRSS:" && status >> kib)
+      return kib;
+  throw Failure("cannot read the memory of process " + pid);
+}
+
+/// Threads that were just started may not have touched their stacks yet.
+double settled_resident_kib(const std::string& pid) {
+  double last = 0;
+  double now = resident_kib(pid);
+  for (int tries = 0; tries < 50 && now != last; ++tries) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    last = std::exchange(now, resident_kib(pid));
+  }
+  return now;
+}
+
+Results idle(std::uint16_t port, std::uint32_t connections, const std::string& pid) {
+  Client first(port, 0);
+  const double round_trip_alone = median_round_trip(first);
+  const double before = settled_resident_kib(pid);
+
+  const auto start = Clock::now();
+  std::vector<Client> clients;
+  for (std::uint32_t i = 1; i <= connections; ++i) {
+    clients.emplace_back(port, i);
+    // Once this one is served, so are all that came before. A client further ahead would overflow
+    // the kernel's queue and then measure how long SYNs wait to be sent again.
+    if (i % 1000 == 0 || i == connections) {
+      clients.back().send(16);
+      clients.back().receive(16);
+    }
+  }
+  const double opening = Seconds(Clock::now() - start).count();
+  const double open = settled_resident_kib(pid);
+
+  for (Client& client : clients) {
+    client.send(16);
+    client.receive(16);
+  }
+  const double echoed = settled_resident_kib(pid);
+  const double round_trip_among_all = median_round_trip(clients.back());
+  const auto count = static_cast<double>(clients.size());
+  return {{"kib_per_connection", (open - before) / count},
+          {"kib_per_connection_echoed", (echoed - before) / count},
+          {"open_s", opening},
+          {"round_trip_alone_us", round_trip_alone},
+          {"round_trip_among_all_us", round_trip_among_all}};
+}
+
+/// A program that was started; killed if it does not end otherwise.
+class Child {
+ public:
+  Child(char* const* command, int output) {
+    posix_spawn_file_actions_t actions;
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
+    errno = ::posix_spawn(&pid_, command[0], &actions, nullptr, command, environ);
+    ::posix_spawn_file_actions_destroy(&actions);
+    if (errno != 0)
+      fail_errno("start " + std::string(command[0]));
+  }
+  Child(const Child&) = delete;
+  ~Child() {
+    if (pid_ != -1 && ::kill(pid_, SIGKILL) == 0)
+      ::waitpid(pid_, nullptr, 0);
+  }
+
+  void interrupt_and_wait() {
+    const Fd exit(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
+    ::kill(pid_, SIGINT);
+    pollfd exited{exit.get(), POLLIN, 0};
+    if (::poll(&exited, 1, static_cast<int>(patience() * 1000)) != 1)
+      throw Failure("SIGINT: " + patience_is_over());
+    ::waitpid(std::exchange(pid_, -1), nullptr, 0);
+  }
+
+ private:
+  pid_t pid_ = -1;
+};
+
+/// The number behind the last colon of the first line.
+std::uint16_t read_port(int output) {
+  std::string line;
+  for (char c = 0; line.size() < 100 && c != '\n'; line += c) {
+    pollfd readable{output, POLLIN, 0};
+    if (::poll(&readable, 1, static_cast<int>(patience() * 1000)) != 1 ||
+        ::read(output, &c, 1) != 1)
+      throw Failure("the program did not print its port");
+  }
+  return static_cast<std::uint16_t>(std::atoi(line.c_str() + line.rfind(':') + 1));
+}
+
+Client connect_as_soon_as_possible(std::uint16_t port) {
+  for (const auto start = Clock::now();;) {
+    try {
+      return {port, 0};
+    } catch (const Failure&) {
+      if (errno != ECONNREFUSED || Clock::now() - start > Seconds(patience()))
+        throw;
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+  }
+}
+
+Results start(int times, std::uint16_t fixed_port, char* const* command) {
+  std::vector<double> starts;
+  std::vector<double> stops;
+  for (int i = 0; i < times; ++i) {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) == -1)
+      fail_errno("pipe");
+    const Fd output(ends[0]);
+    std::optional<Fd> input(ends[1]);
+
+    const auto started = Clock::now();
+    Child child(command, input->get());
+    input.reset();
+    const std::uint16_t port = fixed_port != 0 ? fixed_port : read_port(output.get());
+    Client client = connect_as_soon_as_possible(port);
+    client.send(16);
+    client.receive(16);
+    starts.push_back(Seconds(Clock::now() - started).count() * 1000);
+
+    const auto stopping = Clock::now();
+    child.interrupt_and_wait();
+    stops.push_back(Seconds(Clock::now() - stopping).count() * 1000);
+  }
+  std::ranges::sort(starts);
+  std::ranges::sort(stops);
+  return {{"first_echo_ms", percentile(starts, 0.5)}, {"exit_ms", percentile(stops, 0.5)}};
+}
+
+std::optional<Results> run(std::span<char*> arguments) {
+  const std::string workload = arguments.size() > 1 ? arguments[1] : "";
+  const auto number = [&](std::size_t i) { return std::atoll(arguments[i]); };
+  const auto port = [&](std::size_t i) { return static_cast<std::uint16_t>(number(i)); };
+  const auto count = [&](std::size_t i) { return static_cast<std::uint32_t>(number(i)); };
+  const auto seconds = [&](std::size_t i) { return std::min(std::atof(arguments[i]), 600.0); };
+  if (workload == "ping-pong" && arguments.size() == 6)
+    return ping_pong(port(2), count(3), count(4), seconds(5));
+  if (workload == "bulk" && arguments.size() == 5)
+    return bulk(port(2), static_cast<std::uint64_t>(number(3)), seconds(4));
+  if (workload == "churn" && arguments.size() == 5)
+    return churn(port(2), count(3), seconds(4));
+  if (workload == "idle" && arguments.size() == 5)
+    return idle(port(2), count(3), arguments[4]);
+  if (workload == "start" && arguments.size() >= 5)
+    return start(static_cast<int>(count(2)), port(3), arguments.data() + 4);
+  return std::nullopt;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const auto results = run(std::span(argv, static_cast<std::size_t>(argc)));
+    if (!results) {
+      std::cerr << usage;
+      return 2;
+    }
+    const char* separator = "{";
+    for (const auto& [name, value] : *results)
+      std::cout << std::exchange(separator, ", ") << '"' << name << "\": " << value;
+    std::cout << "}\n";
+    return 0;
+  } catch (const std::exception& error) {
+    std::cout << "{\"error\": \"" << error.what() << "\"}\n";
+    return 1;
+  }
+}

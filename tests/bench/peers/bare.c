@@ -1,0 +1,70 @@
+/* The bare limit of a blocking server: accept, recv and send, and not even an error handled.
+   usage: bare PORT CHUNK spawn|reuse [gather]
+   spawn: a new thread per connection; reuse: 64 threads that all wait in accept.
+   gather: after a full chunk, chunks that already wait go back with it, up to 64 KiB. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int listener, gather;
+static ssize_t chunk, room;
+
+static void echo(int fd) {
+  char buffer[room];
+  int on = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  for (ssize_t got; (got = recv(fd, buffer, chunk, 0)) > 0;) {
+    ssize_t size = got;
+    while (gather && got == chunk && size + chunk <= room)
+      if ((got = recv(fd, buffer + size, chunk, MSG_DONTWAIT)) > 0)
+        size += got;
+    for (ssize_t sent = 0, count; sent < size; sent += count)
+      if ((count = send(fd, buffer + sent, size - sent, MSG_NOSIGNAL)) < 0)
+        break;
+  }
+  close(fd);
+}
+
+static void* echo_one(void* fd) {
+  echo((int)(intptr_t)fd);
+  return NULL;
+}
+
+static void* accept_and_echo(void* unused) {
+  for (;;)
+    echo(accept(listener, NULL, NULL));
+  return unused;
+}
+
+int main(int argc, char** argv) {
+  if (argc < 4)
+    return 2;
+  chunk = atoi(argv[2]);
+  gather = argc > 4;
+  room = gather && chunk < 65536 ? 65536 : chunk;
+  struct sockaddr_in address = {.sin_family = AF_INET,
+                                .sin_port = htons(atoi(argv[1])),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  int on = 1;
+  listener = socket(AF_INET, SOCK_STREAM, 0);
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  if (bind(listener, (struct sockaddr*)&address, sizeof(address)) || listen(listener, SOMAXCONN))
+    return 1;
+
+  pthread_t thread;
+  if (strcmp(argv[3], "reuse") == 0) {
+    for (int i = 1; i < 64; ++i)
+      pthread_create(&thread, NULL, accept_and_echo, NULL);
+    accept_and_echo(NULL);
+  }
+  for (;;) {
+    intptr_t fd = accept(listener, NULL, NULL);
+    if (pthread_create(&thread, NULL, echo_one, (void*)fd) == 0)
+      pthread_detach(thread);
+  }
+}
