@@ -1,15 +1,16 @@
 #include "echo/endpoint.hpp"
 
+#include <arpa/inet.h>
 #include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <memory>
-#include <string_view>
 
 namespace echo {
 namespace {
@@ -20,6 +21,22 @@ class ResolverCategory : public std::error_category {
   std::string message(int code) const override { return ::gai_strerror(code); }
 };
 
+/// The printf in getnameinfo(3) and inet_ntop(3) touches 10 KiB of a worker's stack, which stays
+/// resident.
+std::string ipv4_text(const unsigned char* bytes, in_port_t port) {
+  return fmt::format("{}.{}.{}.{}:{}", bytes[0], bytes[1], bytes[2], bytes[3], ntohs(port));
+}
+
+/// The link of an address that has a meaning on one link only (RFC 4007, 11).
+std::string zone_text(std::uint32_t zone) {
+  if (zone == 0)
+    return "";
+  std::array<char, IF_NAMESIZE> name{};
+  if (::if_indextoname(zone, name.data()) == nullptr)
+    return fmt::format("%{}", zone);
+  return fmt::format("%{}", name.data());
+}
+
 }  // namespace
 
 Endpoint::Endpoint(const sockaddr* address, socklen_t length)
@@ -28,19 +45,20 @@ Endpoint::Endpoint(const sockaddr* address, socklen_t length)
 }
 
 std::string Endpoint::to_string() const {
-  std::array<char, INET6_ADDRSTRLEN + IF_NAMESIZE> host{};
-  std::array<char, sizeof("65535")> port{};
-  if (::getnameinfo(address(), length_, host.data(), host.size(), port.data(), port.size(),
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+  if (family() == AF_INET) {
+    const auto& ipv4 = reinterpret_cast<const sockaddr_in&>(storage_);
+    return ipv4_text(reinterpret_cast<const unsigned char*>(&ipv4.sin_addr), ipv4.sin_port);
+  }
+  if (family() != AF_INET6)
     return "unknown address";
 
-  constexpr std::string_view mapped = "::ffff:";
-  std::string text = host.data();
-  if (text.starts_with(mapped) && text.find('.') != text.npos)
-    text.erase(0, mapped.size());
-  if (text.find(':') != text.npos)
-    text.insert(0, 1, '[').append(1, ']');
-  return text.append(1, ':').append(port.data());
+  const auto& ipv6 = reinterpret_cast<const sockaddr_in6&>(storage_);
+  if (IN6_IS_ADDR_V4MAPPED(&ipv6.sin6_addr))
+    return ipv4_text(&ipv6.sin6_addr.s6_addr[12], ipv6.sin6_port);
+  std::array<char, INET6_ADDRSTRLEN> host{};
+  ::inet_ntop(AF_INET6, &ipv6.sin6_addr, host.data(), host.size());
+  return fmt::format("[{}{}]:{}", host.data(), zone_text(ipv6.sin6_scope_id),
+                     ntohs(ipv6.sin6_port));
 }
 
 std::vector<Endpoint> resolve(const std::string& host, std::uint16_t port) {

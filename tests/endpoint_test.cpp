@@ -1,6 +1,7 @@
 #include "echo/endpoint.hpp"
 
 #include <netdb.h>
+#include <netinet/in.h>
 
 #include <system_error>
 
@@ -27,6 +28,17 @@ TEST_CASE("an IPv4 address seen through IPv6 is written as IPv4", "[endpoint]") 
   CHECK(text_of("::ffff:192.0.2.7", 80) == "192.0.2.7:80");
   CHECK(text_of("::ffff:0:1", 80) == "0.0.0.1:80");
   CHECK(text_of("::fffe:192.0.2.7", 80) != "192.0.2.7:80");
+}
+
+TEST_CASE("an address that is valid on one link only is written with that link", "[endpoint]") {
+  CHECK(text_of("fe80::1%lo", 7) == "[fe80::1%lo]:7");
+  sockaddr_in6 address{};
+  address.sin6_family = AF_INET6;
+  address.sin6_addr.s6_addr[0] = 0xfe;
+  address.sin6_addr.s6_addr[1] = 0x80;
+  address.sin6_scope_id = 0x7fffffff;
+  const echo::Endpoint nowhere(reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  CHECK(nowhere.to_string() == "[fe80::%2147483647]:0");
 }
 
 TEST_CASE("an endpoint that is no internet address is written without a crash", "[endpoint]") {

@@ -1,3 +1,4 @@
+// Where a socket is or listens: an address with its port, as a value, from a name and as text.
 #pragma once
 
 #include <sys/socket.h>
