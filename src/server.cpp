@@ -17,8 +17,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-/// The most that goes back to a client in one send, unless a single chunk is larger.
-constexpr std::size_t burst_size = 65'536;
 /// A client does not have to wait until a thread that was started for it gets a processor: on busy
 /// cores 2,000 connections opened in 0.5 to 0.9 s instead of 11 to 14.
 constexpr std::size_t workers_ahead = 8;
@@ -59,7 +57,7 @@ void Server::start() {
 }
 
 void Server::stop(milliseconds drain) {
-  std::unique_lock lock(mutex_);
+  const std::lock_guard lock(mutex_);
   stopping_ = true;
   deadline_ = Clock::now() + drain;
   listener_.shutdown();
@@ -67,8 +65,6 @@ void Server::stop(milliseconds drain) {
     if (worker.session != nullptr)
       worker.session->finish();
   changed_.notify_all();
-  changed_.wait(lock, [this] { return waiting_ == 0; });
-  listener_.close();
 }
 
 bool Server::wait_until_stopped(milliseconds patience) {
@@ -144,8 +140,6 @@ std::optional<Connection> Server::next_connection() {
   }
   --waiting_;
 
-  if (stopping_)
-    changed_.notify_all();
   if (connection) {
     report_recovery();
     ensure_workers_wait();
@@ -166,7 +160,7 @@ void Server::serve(Worker& self, Connection connection) {
   spdlog::info("connection accepted from {} ({} open)", session.peer(), open);
   if (open == max_connections_)
     spdlog::warn("connection limit of {} reached: further clients wait", max_connections_);
-  session.run({self.buffer.get(), std::max(burst_size, limits_.chunk_size)});
+  session.run();
 
   lock.lock();
   self.session = nullptr;
@@ -191,9 +185,6 @@ void Server::retire(WorkerPosition self) {
 void Server::start_worker() {
   const WorkerPosition worker = workers_.emplace(workers_.end());
   try {
-    // Not zero-filled: of a large buffer only the pages that are used cost memory.
-    worker->buffer =
-        std::make_unique_for_overwrite<std::byte[]>(std::max(burst_size, limits_.chunk_size));
     worker->thread = std::thread(&Server::work, this, worker);
   } catch (const std::bad_alloc&) {
     workers_.erase(worker);

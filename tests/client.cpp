@@ -67,6 +67,11 @@ void Client::send(std::string_view data) {
   }
 }
 
+void Client::send_urgent(std::string_view data) {
+  const auto sent = ::send(fd_.get(), data.data(), data.size(), MSG_NOSIGNAL | MSG_OOB);
+  check(sent == static_cast<ssize_t>(data.size()), "send");
+}
+
 std::size_t Client::send_until_blocked(std::string_view data) {
   std::size_t total = 0;
   timeval brief{0, 300'000};
@@ -151,19 +156,14 @@ std::string Client::address() const {
 }
 
 Pair connected_pair() {
-  const echo::UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = ::htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(address);
-  check(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), length) == 0, "bind");
-  check(::listen(listener.get(), 1) == 0, "listen");
-  check(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length) == 0,
-        "getsockname");
-  Client client(::ntohs(address.sin_port));
-  echo::UniqueFd server(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  check(static_cast<bool>(server), "accept");
-  return {std::move(server), std::move(client)};
+  echo::Listener listener(echo::resolve("127.0.0.1", 0).front());
+  Client client(port_of(listener.local_endpoint()));
+  return {listener.accept().value(), std::move(client)};
+}
+
+std::uint16_t port_of(const echo::Endpoint& endpoint) {
+  const std::string text = endpoint.to_string();
+  return static_cast<std::uint16_t>(std::stoi(text.substr(text.rfind(':') + 1)));
 }
 
 }  // namespace test

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <thread>
 
-#include "echo/unique_fd.hpp"
+#include "echo/socket.hpp"
 
 namespace test {
 
@@ -42,6 +42,9 @@ class Client {
 
   void send(std::string_view data);
 
+  /// Marks the last byte as urgent (RFC 6093).
+  void send_urgent(std::string_view data);
+
   /// Sends until nothing more fits for a while, or the server ends the connection; returns how many
   /// bytes that was.
   std::size_t send_until_blocked(std::string_view data);
@@ -67,11 +70,13 @@ class Client {
   echo::UniqueFd fd_;
 };
 
-/// A connected pair: the server's end as a descriptor, and a client.
+/// The two ends of one connection.
 struct Pair {
-  echo::UniqueFd server;
+  echo::Connection server;
   Client client;
 };
 Pair connected_pair();
+
+std::uint16_t port_of(const echo::Endpoint& endpoint);
 
 }  // namespace test

@@ -115,11 +115,12 @@ TEST_CASE("interrupted calls are made again", "[program]") {
 TEST_CASE("a socket option that cannot be set is logged, and the client served", "[program]") {
   if (test::skip_without_strace())
     return;
-  Program program(with_faults("setsockopt:error=ENOBUFS"));
+  Program program(with_faults("setsockopt:error=ENOBUFS", {"--idle-timeout", "1m"}));
   Client client(program.port());
   CHECK(client.exchange("hello") == "hello");
   CHECK(program.log().wait_for("[warning] cannot set SO_REUSEADDR: No buffer space available"));
-  CHECK(program.log().wait_for("[warning] cannot set TCP_NODELAY: No buffer space available for " +
+  CHECK(program.log().wait_for("[warning] cannot set TCP_NODELAY: No buffer space available"));
+  CHECK(program.log().wait_for("[warning] cannot set SO_RCVTIMEO: No buffer space available for " +
                                client.address()));
 }
 

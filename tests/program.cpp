@@ -87,6 +87,12 @@ std::size_t count_of(const std::string& text, const std::string& part) {
   return count;
 }
 
+Setup command(std::string path, std::vector<std::string> arguments) {
+  Setup setup{std::move(arguments)};
+  setup.path = std::move(path);
+  return setup;
+}
+
 Setup on_loopback(std::vector<std::string> more) {
   more.insert(more.begin(), {"--host", "127.0.0.1", "--port", "0"});
   return {std::move(more)};
@@ -104,12 +110,32 @@ Setup with_faults(const std::string& tamper, std::vector<std::string> more) {
 
 bool skip_without_strace() {
   try {
-    if (run({{"-f", "-q", "-o", "/dev/null", "true"}, {}, {}, {}, {}, "strace"}).status == 0)
+    if (run(command("strace", {"-f", "-q", "-o", "/dev/null", "true"})).status == 0)
       return false;
   } catch (const std::system_error&) {
   }
   std::cout << "skipped: strace cannot be used here" << std::endl;
   return true;
+}
+
+Network::Network() {
+  static int number = 0;
+  name_ = "echo-" + std::to_string(::getpid()) + "-" + std::to_string(++number);
+  const Finished made = run(
+      command("sh", {"-c", "ip netns add " + name_ + " && ip -n " + name_ + " link set lo up"}));
+  if (made.status != 0)
+    failure_ = made.log;
+}
+
+Network::~Network() {
+  if (failure_.empty())
+    run(command("ip", {"netns", "delete", name_}));
+}
+
+bool Network::skip() const {
+  if (!failure_.empty())
+    std::cout << "skipped: no network namespaces here: " << failure_ << std::endl;
+  return !failure_.empty();
 }
 
 Terminal open_terminal() {
@@ -171,7 +197,11 @@ Program::Program(const Setup& setup) {
 }
 
 Program::~Program() {
-  if (!status_) {
+  if (!running())
+    return;
+  // First as a user would, so that what watches a process at its end, such as gcov, sees it.
+  signal(SIGTERM);
+  if (!eventually([&] { return !running(); }, std::chrono::seconds(1))) {
     // Also the child of a prefix command, which would hold the pipes.
     if (const pid_t server = server_pid(); server > 0)
       ::kill(server, SIGKILL);

@@ -16,6 +16,19 @@
 
 namespace test {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  #define ECHO_SANITIZED 1
+#elif defined(__has_feature)
+  #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+    #define ECHO_SANITIZED 1
+  #endif
+#endif
+#ifdef ECHO_SANITIZED
+constexpr bool sanitized = true;  // Memory and time are then not the program's own.
+#else
+constexpr bool sanitized = false;
+#endif
+
 /// Collects what comes out of a pipe until its end.
 class Collector {
  public:
@@ -54,6 +67,9 @@ struct Setup {
   std::string path = ECHO_SERVER_BINARY;
 };
 
+/// Another program, looked for in PATH.
+Setup command(std::string path, std::vector<std::string> arguments);
+
 /// echo-server on a free port of loopback.
 Setup on_loopback(std::vector<std::string> more = {});
 
@@ -62,6 +78,25 @@ Setup with_faults(const std::string& tamper, std::vector<std::string> more = {})
 
 /// Whether a test has to be left out because strace cannot be used; says so.
 bool skip_without_strace();
+
+/// A network of its own (ip-netns(8)), with nothing but its loopback; gone with the object.
+class Network {
+ public:
+  Network();
+  ~Network();
+  Network(const Network&) = delete;
+
+  /// Whether a test has to be left out because there are no namespaces; says so.
+  bool skip() const;
+
+  /// Runs a command in it, as Setup::prefix.
+  std::vector<std::string> prefix() const { return {"ip", "netns", "exec", name_}; }
+  const std::string& name() const { return name_; }
+
+ private:
+  std::string name_;
+  std::string failure_;
+};
 
 /// A terminal whose other side nobody reads unless the test does.
 struct Terminal {
@@ -79,8 +114,8 @@ Pipe open_pipe();
 
 echo::UniqueFd open_full_disk();
 
-/// A child process, echo-server unless the setup names another; killed with the object if it is
-/// still running.
+/// A child process, echo-server unless the setup names another; ended with the object if it is
+/// still running, by SIGKILL if SIGTERM is not enough.
 class Program {
  public:
   explicit Program(const Setup& setup);

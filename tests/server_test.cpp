@@ -30,14 +30,13 @@ class Running {
  private:
   Running(echo::Listener listener, std::size_t max_connections, echo::SessionLimits limits)
       : endpoint(listener.local_endpoint()),
-        port(static_cast<std::uint16_t>(
-            std::stoi(endpoint.to_string().substr(endpoint.to_string().rfind(':') + 1)))),
+        port(test::port_of(endpoint)),
         server(std::move(listener), max_connections, limits) {
     server.start();
   }
 };
 
-/// Whether the system has data for the client without waiting longer than it takes to be sure.
+/// Whether nothing has come for the client so far.
 bool is_unanswered(Client& client) {
   char byte = 0;
   return ::recv(client.fd(), &byte, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN;
@@ -120,7 +119,7 @@ TEST_CASE("a stop gives the port back at once and lets clients finish", "[server
   CHECK_NOTHROW(echo::Listener(running.endpoint));
   CHECK(idle.receive_all().empty());
   CHECK_FALSE(running.server.wait_until_stopped(milliseconds(1)));
-  CHECK(slow.receive_all() == data.substr(0, sent));
+  CHECK((slow.receive_all() == data.substr(0, sent)));
   CHECK(running.server.wait_until_stopped(test::deadline));
 }
 

@@ -1,10 +1,5 @@
 #include "echo/session.hpp"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-
-#include <array>
 #include <future>
 #include <memory>
 
@@ -34,11 +29,9 @@ class Running {
  private:
   Running(test::Pair pair, std::size_t chunk_size, milliseconds idle_timeout)
       : client(std::move(pair.client)),
-        session({echo::Socket(std::move(pair.server)), echo::resolve("127.0.0.1", 1).front()},
-                {chunk_size, idle_timeout}) {
-    end_ = std::async(std::launch::async, [this, size = std::max<std::size_t>(chunk_size, 65'536)] {
-      std::vector<std::byte> buffer(size);
-      session.run(buffer);
+        session(std::move(pair.server), {chunk_size, idle_timeout}) {
+    end_ = std::async(std::launch::async, [this] {
+      session.run();
       session.cut();  // As the server closes it.
     });
   }
@@ -75,16 +68,6 @@ TEST_CASE("messages about as long as the chunk come back without more input", "[
 }
 
 TEST_CASE("no reply waits for an acknowledgement", "[session]") {
-  test::Pair pair = test::connected_pair();
-  const int fd = pair.server.get();
-  const echo::Session session(
-      {echo::Socket(std::move(pair.server)), echo::resolve("127.0.0.1", 1).front()},
-      {16, milliseconds(0)});
-  int no_delay = 0;
-  socklen_t size = sizeof(no_delay);
-  REQUIRE(::getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &no_delay, &size) == 0);
-  CHECK(no_delay == 1);
-
   // With a stall of 40 ms each, these would take twice the deadline of a test.
   Running running(16);
   const auto start = std::chrono::steady_clock::now();
@@ -113,7 +96,7 @@ TEST_CASE("a client that half-closes gets all of its bytes and the end of file",
   const std::string data = test::pattern(60'000);
   running.client.send(data);
   running.client.half_close();
-  CHECK(running.client.receive_all() == data);
+  CHECK((running.client.receive_all() == data));
   CHECK(running.ends());
 }
 
@@ -130,8 +113,20 @@ TEST_CASE("a client that never reads blocks its session and gets everything when
   const std::string data = test::pattern(64 << 20);
   const std::size_t sent = running.client.send_until_blocked(data);
   running.client.half_close();
-  CHECK(running.client.receive_all() == data.substr(0, sent));
+  CHECK((running.client.receive_all() == data.substr(0, sent)));
   CHECK(running.ends());
+}
+
+TEST_CASE("urgent data comes back in its place", "[session]") {
+  for (const std::size_t chunk_size : {1UL, 4UL, 16UL, 4096UL}) {
+    CAPTURE(chunk_size);
+    Running running(chunk_size);
+    running.client.send("before ");
+    running.client.send_urgent("urgent");
+    running.client.send(" behind");
+    running.client.half_close();
+    CHECK(running.client.receive_all() == "before urgent behind");
+  }
 }
 
 TEST_CASE("a reset ends the session", "[session]") {
@@ -159,7 +154,7 @@ TEST_CASE("a session that is told to finish echoes what had arrived and ends", "
   const std::string data = test::pattern(10'000);
   running.client.send(data);
   running.session.finish();
-  CHECK(running.client.receive_all() == data);
+  CHECK((running.client.receive_all() == data));
   CHECK(running.ends());
 }
 
@@ -168,7 +163,7 @@ TEST_CASE("a session that finishes waits until its client has everything", "[ses
   const std::string data = test::pattern(64 << 20);
   const std::size_t sent = running.client.send_until_blocked(data);
   running.session.finish();
-  CHECK(running.client.receive_all() == data.substr(0, sent));
+  CHECK((running.client.receive_all() == data.substr(0, sent)));
   CHECK(running.ends());
 }
 

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -57,7 +56,6 @@ class Server {
   using Clock = std::chrono::steady_clock;
 
   struct Worker {
-    std::unique_ptr<std::byte[]> buffer;
     std::thread thread;
     Session* session = nullptr;  ///< Lives on the worker's stack; guarded by mutex_.
   };
@@ -81,8 +79,8 @@ class Server {
   const Clock::time_point start_ = Clock::now();
 
   mutable std::mutex mutex_;
-  std::condition_variable changed_;  ///< stopping_, waiting_ or workers_, as far as a stop goes.
-  Listener listener_;                ///< Closed only when no worker is in `accept`.
+  std::condition_variable changed_;  ///< stopping_ or workers_.
+  Listener listener_;
   std::list<Worker> workers_;
   std::list<Worker> retired_;  ///< Have ended, or are about to; only to be joined.
   std::size_t waiting_ = 0;    ///< Workers in `accept` or pausing before they try again.

@@ -1,9 +1,11 @@
+// The echo of one client, from its first byte to its end of file.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,12 +23,12 @@ struct SessionLimits {
 /// may finish or cut it or read its bytes meanwhile.
 class Session {
  public:
+  /// Throws std::bad_alloc.
   Session(Connection connection, const SessionLimits& limits);
 
   /// Sends back what the client sends until the end of file, the idle timeout or an error, and logs
-  /// how it ended; throws nothing of the network's. `buffer` holds at least a chunk; it is the most
-  /// that goes back in one send.
-  void run(std::span<std::byte> buffer);
+  /// how it ended. Throws nothing.
+  void run();
 
   /// Ends the session once all that the client's side has sent so far is echoed.
   void finish() noexcept;
@@ -40,16 +42,22 @@ class Session {
  private:
   enum class Phase { serving, finishing, cut };
 
-  std::size_t receive_until_finished(std::span<std::byte> buffer);
-  std::size_t receive_burst(std::span<std::byte> buffer);
+  std::size_t next_burst();
+  std::size_t receive_burst();
+  std::size_t receive_waiting(std::span<std::byte> buffer);
+  void allow_large_bursts();
   void send_all(std::span<const std::byte> data);
   void log_chunk(std::span<const std::byte> chunk) const;
-  void log_end(int level, std::string_view before_peer, std::string_view after_peer,
-               std::string_view detail = "") const;
+  void log_end(std::string_view before_peer, std::string_view after_peer,
+               std::string_view failure = "") const;
 
   Socket socket_;
   const std::string peer_;
   const SessionLimits limits_;
+  std::size_t buffer_size_;
+  std::unique_ptr<std::byte[]> buffer_;  ///< Holds at least a chunk; what goes back in one send.
+  unsigned lone_chunks_ = 0;             ///< Full chunks in a row behind which nothing was seen.
+  bool at_end_ = false;                  ///< The last bytes came with the end of file behind them.
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::atomic<std::uint64_t> echoed_ = 0;
   std::atomic<Phase> phase_ = Phase::serving;

@@ -1,8 +1,10 @@
+// TCP sockets as objects: a listener that accepts, a stream that receives and sends.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <vector>
@@ -28,22 +30,27 @@ class Socket {
   /// (recv(2)). Throws std::errc::operation_would_block once the idle timeout is over.
   std::size_t receive(std::span<std::byte> buffer);
 
-  /// The same without waiting: 0 also when nothing is there yet.
-  std::size_t receive_waiting(std::span<std::byte> buffer);
+  /// The most chunks that one `try_receive` takes; with 8 bulk is 6 % slower, with 32 3 % faster.
+  static constexpr std::size_t most_chunks = 16;
+
+  /// Takes chunks that are there already, each as by a `receive` of at most `chunk_size` bytes, but
+  /// all by one system call (recvmmsg(2)): at most one for each of `sizes`, and as many as fit into
+  /// `buffer`, where they lie one behind the other. Returns the sizes of those it took: none where
+  /// nothing was there, 0 for the end of file.
+  std::span<std::size_t> try_receive(std::span<std::byte> buffer, std::size_t chunk_size,
+                                     std::span<std::size_t> sizes);
 
   /// Hands at least one byte of `data` to the system, waiting for room if there is none, and
   /// returns how many it took (send(2)). Throws std::errc::operation_would_block as `receive` does.
   std::size_t send(std::span<const std::byte> data);
 
-  /// Bytes sent that the peer's system has not acknowledged yet (SIOCOUTQ in tcp(7)).
+  /// Bytes sent that the peer's system has not acknowledged yet (SIOCOUTQ in tcp(7)). Throws "send"
+  /// if they cannot be delivered any more.
   std::size_t unacknowledged() const;
 
   /// SHUT_RD ends a blocked `receive` once it has taken what had arrived; SHUT_RDWR ends a blocked
   /// `send`, too (shutdown(2)). On a connection that is already gone it does nothing.
   void shutdown(int how) noexcept;
-
-  /// A small reply leaves at once instead of waiting for an acknowledgement (TCP_NODELAY, tcp(7)).
-  void set_no_delay();
 
   /// The longest that `receive` and `send` wait (SO_RCVTIMEO, SO_SNDTIMEO in socket(7)); 0 is
   /// forever.
@@ -54,6 +61,7 @@ class Socket {
 
  private:
   UniqueFd fd_;
+  std::size_t most_awaited_ = std::numeric_limits<std::size_t>::max();  ///< By one waiting send.
 };
 
 /// A client as `Listener::accept` hands it over.
@@ -72,16 +80,16 @@ class Listener {
   /// The address and port really bound.
   Endpoint local_endpoint() const;
 
-  /// Blocks for the next client; nothing after `shutdown`. Any number of threads may wait here,
+  /// Blocks for the next client; nothing after `shutdown`. What the client is sent leaves at once,
+  /// instead of waiting for an acknowledgement of what left before (TCP_NODELAY, tcp(7)); urgent
+  /// data is received in its place (SO_OOBINLINE, RFC 6093). Any number of threads may wait here,
   /// each holding one descriptor for the client to come. A client that was gone before it could be
   /// accepted is passed over; any other error is thrown as std::system_error "accept" (accept(2)).
   std::optional<Connection> accept();
 
-  /// Ends every `accept`, now and later. Any thread may call it.
+  /// Ends every `accept`, now and later, drops the clients in the queue and gives the port back.
+  /// Any thread may call it.
   void shutdown() noexcept;
-
-  /// Gives the port back. No thread may be in `accept` any more.
-  void close() noexcept { fd_.reset(); }
 
  private:
   UniqueFd fd_;

@@ -1,3 +1,4 @@
+// One owner for one file descriptor.
 #pragma once
 
 #include <utility>
