@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <climits>
 #include <cstdlib>
 #include <memory>
@@ -55,9 +56,10 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
 
   ~StderrSink() override {
     // A last chance for a reader who is slow but there.
-    for (int tries = 0; tries < 5 && !backlog_.empty(); ++tries) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(500);
+    while (!pending_.empty() && std::chrono::steady_clock::now() < end) {
       is_ready(100);
-      write_backlog();
+      write_pending();
     }
   }
 
@@ -65,16 +67,16 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
   void sink_it_(const spdlog::details::log_msg& message) override {
     spdlog::memory_buf_t line;
     formatter_->format(message, line);
-    if (backlog_.size() + line.size() > most_kept) {
+    write_pending();
+    if (pending_.size() + line.size() > most_kept) {
       ++dropped_;
-      write_backlog();
       return;
     }
     if (dropped_ > 0)
-      backlog_ += fmt::format("[{} lines dropped here: nobody read them]\n", dropped_);
+      pending_ += fmt::format("[{} lines dropped here: nobody read them]\n", dropped_);
     dropped_ = 0;
     append(line, message);
-    write_backlog();
+    write_pending();
   }
 
   void flush_() override {}
@@ -83,18 +85,18 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
   void append(const spdlog::memory_buf_t& line, const spdlog::details::log_msg& message) {
     const std::string_view text(line.data(), line.size());
     if (!colour_) {
-      backlog_ += text;
+      pending_ += text;
       return;
     }
     constexpr std::array colours = {"\033[37m",   "\033[36m",   "\033[32m", "\033[33;1m",
                                     "\033[31;1m", "\033[31;1m", "\033[0m"};
     const std::size_t start = message.color_range_start;
     const std::size_t end = message.color_range_end;
-    backlog_ += text.substr(0, start);
-    backlog_ += colours.at(static_cast<std::size_t>(message.level));
-    backlog_ += text.substr(start, end - start);
-    backlog_ += "\033[0m";
-    backlog_ += text.substr(end);
+    pending_ += text.substr(0, start);
+    pending_ += colours.at(static_cast<std::size_t>(message.level));
+    pending_ += text.substr(start, end - start);
+    pending_ += "\033[0m";
+    pending_ += text.substr(end);
   }
 
   bool is_ready(int milliseconds) const {
@@ -102,39 +104,32 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
     return ::poll(&stderr_ready, 1, milliseconds) == 1;
   }
 
-  void write_backlog() {
+  void write_pending() {
     // What could not be reopened is asked first: a pipe that is ready takes PIPE_BUF bytes.
-    while (!backlog_.empty() && (own_ || is_ready(0))) {
-      const auto written =
-          ::write(fd(), backlog_.data(), std::min<std::size_t>(backlog_.size(), PIPE_BUF));
+    while (!pending_.empty() && (reopened_ || is_ready(0))) {
+      // Whole lines, so that none is cut where the reader gives up.
+      const std::size_t most = std::min<std::size_t>(pending_.size(), PIPE_BUF);
+      const std::size_t end = pending_.rfind('\n', most - 1);
+      const auto written = ::write(fd(), pending_.data(), end == pending_.npos ? most : end + 1);
       if (written >= 0)
-        backlog_.erase(0, static_cast<std::size_t>(written));
+        pending_.erase(0, static_cast<std::size_t>(written));
       else if (errno == EAGAIN)
         return;
       else if (errno != EINTR)
-        backlog_.clear();  // Closed, full disk: nobody will ever read it.
+        pending_.clear();  // Closed, full disk: nobody will ever read it.
     }
   }
 
-  int fd() const { return own_ ? own_.get() : STDERR_FILENO; }
+  int fd() const { return reopened_ ? reopened_.get() : STDERR_FILENO; }
 
   static constexpr std::size_t most_kept = 65'536;
-  const UniqueFd own_ = reopen_stderr();
+  const UniqueFd reopened_ = reopen_stderr();
   const bool colour_ = wants_colour();
-  std::string backlog_;  ///< What stderr has not taken yet.
+  std::string pending_;  ///< What stderr has not taken yet.
   std::size_t dropped_ = 0;
 };
 
 }  // namespace
-
-void hold_standard_streams() {
-  int fd = 0;
-  do
-    fd = ::open("/dev/null", O_RDONLY);
-  while (fd != -1 && fd <= STDERR_FILENO);
-  if (fd != -1)
-    ::close(fd);
-}
 
 void set_up_log(const std::string& level) {
   auto logger = std::make_shared<spdlog::logger>("", std::make_shared<StderrSink>());
@@ -148,7 +143,8 @@ void set_up_log(const std::string& level) {
 }
 
 void log_at_any_level(std::string_view line) {
-  spdlog::get(any_level)->info(line);
+  if (const auto logger = spdlog::get(any_level))
+    logger->info(line);
 }
 
 }  // namespace echo

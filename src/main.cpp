@@ -1,11 +1,20 @@
+#include <poll.h>
+#include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <exception>
-#include <iostream>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <variant>
 
+#include "echo/descriptors.hpp"
 #include "echo/endpoint.hpp"
 #include "echo/log.hpp"
 #include "echo/options.hpp"
@@ -15,6 +24,33 @@
 
 namespace {
 
+/// Returns whether all was written; errno tells why not. Gives up after a second in which nobody
+/// made room.
+bool print(int fd, std::string_view text) {
+  pollfd writable{fd, POLLOUT, 0};
+  while (!text.empty()) {
+    errno = EAGAIN;
+    const ssize_t written =
+        ::poll(&writable, 1, 1000) == 1 ? ::write(fd, text.data(), text.size()) : -1;
+    if (written == -1)
+      return false;
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return true;
+}
+
+/// Returns the signal that asks to stop.
+int serve_until_stopped(echo::Server& server) {
+  for (;;) {
+    const int signal = echo::wait_for_signal(std::chrono::milliseconds(100));
+    if (signal == SIGINT || signal == SIGTERM)
+      return signal;
+    if (signal == SIGUSR1)
+      echo::log_at_any_level(server.totals().to_string());
+    server.retry();
+  }
+}
+
 void serve(const echo::Options& options) {
   echo::set_up_log(options.log_level);
   spdlog::debug("starting up on host {}, port {}", options.host, options.port);
@@ -22,17 +58,16 @@ void serve(const echo::Options& options) {
   const std::string address = listener.local_endpoint().to_string();
   echo::Server server(std::move(listener), options.max_connections,
                       {options.chunk_size, options.idle_timeout});
+  echo::raise_descriptor_limit(options.max_connections);
   echo::block_stop_signals();
   server.start();
-  std::cout << "Listening on " << address << std::endl;
-  if (!std::cout)
+  if (!print(STDOUT_FILENO, "Listening on " + address + '\n'))
     spdlog::error("cannot write to stdout: {}", std::strerror(errno));
   spdlog::info("serving on {}: chunk size {} bytes, at most {} connections; Ctrl+C stops", address,
                options.chunk_size, options.max_connections);
+  spdlog::debug("waiting for a connection");
 
-  int signal = echo::wait_for_signal();
-  for (; signal == SIGUSR1; signal = echo::wait_for_signal())
-    echo::log_at_any_level(server.totals().to_string());
+  const int signal = serve_until_stopped(server);
   echo::restore_stop_signals();
   spdlog::info(
       "stopping on {}: {} connections open, they get {} s to finish; Ctrl+C again to stop now",
@@ -52,15 +87,16 @@ int main(int argc, char** argv) {
   echo::take_signals();
   try {
     const auto parsed = echo::parse_options(argc, argv);
-    if (const auto* information = std::get_if<echo::Information>(&parsed))
-      return std::cout << *information << std::flush ? 0 : 1;
-    serve(std::get<echo::Options>(parsed));
+    if (const auto* options = std::get_if<echo::Options>(&parsed))
+      serve(*options);
+    else if (!print(STDOUT_FILENO, std::get<echo::Information>(parsed)))
+      throw std::system_error(errno, std::system_category(), "write to stdout");
     return 0;
   } catch (const echo::UsageError& error) {
-    std::cerr << "echo-server: " << error.what() << "\nTry 'echo-server --help'.\n";
+    print(STDERR_FILENO, fmt::format("echo-server: {}\nTry 'echo-server --help'.\n", error.what()));
     return 2;
   } catch (const std::exception& error) {
-    std::cerr << "echo-server: cannot " << error.what() << '\n';
+    print(STDERR_FILENO, fmt::format("echo-server: cannot {}\n", error.what()));
     return 1;
   }
 }

@@ -2,12 +2,8 @@
 
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
-#include <sys/resource.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <filesystem>
-#include <iterator>
 #include <system_error>
 #include <utility>
 
@@ -15,7 +11,6 @@ namespace echo {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::seconds;
 
 /// A client does not have to wait until a thread that was started for it gets a processor: on busy
 /// cores 2,000 connections opened in 0.5 to 0.9 s instead of 11 to 14.
@@ -23,15 +18,6 @@ constexpr std::size_t workers_ahead = 8;
 /// More workers than these are not kept waiting when clients leave.
 constexpr std::size_t spare_workers = 16;
 constexpr milliseconds pause_between_tries(100);
-constexpr seconds pause_between_reports(5);
-
-/// Standard streams, log, listener and whatever was inherited (proc(5)).
-std::size_t open_descriptors() {
-  std::error_code no_proc;
-  const std::filesystem::directory_iterator entries("/proc/self/fd", no_proc);
-  const auto count = std::distance(begin(entries), end(entries));
-  return count > 0 ? static_cast<std::size_t>(count) - 1 : 5;  // One is the directory itself.
-}
 
 }  // namespace
 
@@ -46,14 +32,23 @@ Server::Server(Listener listener, std::size_t max_connections, const SessionLimi
 Server::~Server() {
   if (!stopping_)
     stop(milliseconds(0));
-  while (!wait_until_stopped(pause_between_tries)) {
-  }
+  while (!wait_until_stopped(pause_between_tries))
+    continue;
 }
 
 void Server::start() {
-  raise_descriptor_limit();
   const std::lock_guard lock(mutex_);
-  start_worker();
+  try {
+    start_worker();
+  } catch (const std::system_error& error) {
+    throw std::system_error(error.code(), "start a worker thread");
+  }
+}
+
+void Server::retry() {
+  const std::lock_guard lock(mutex_);
+  if (waiting_ == 0)
+    ensure_workers_wait();
 }
 
 void Server::stop(milliseconds drain) {
@@ -69,13 +64,11 @@ void Server::stop(milliseconds drain) {
 
 bool Server::wait_until_stopped(milliseconds patience) {
   std::unique_lock lock(mutex_);
-  auto until = Clock::now() + patience;
-  if (Clock::now() < deadline_)
-    until = std::min(until, deadline_);
-  else
-    for (const Worker& worker : workers_)
-      if (worker.session != nullptr)
-        worker.session->cut();
+  const auto now = Clock::now();
+  for (const Worker& worker : workers_)
+    if (worker.session != nullptr && now >= deadline_)
+      worker.session->cut();
+  const auto until = now < deadline_ ? std::min(now + patience, deadline_) : now + patience;
   if (!changed_.wait_until(lock, until, [this] { return workers_.empty(); }))
     return false;
 
@@ -96,26 +89,18 @@ Totals Server::totals() const {
   return totals;
 }
 
-void Server::raise_descriptor_limit() const {
-  rlimit limit{};
-  ::getrlimit(RLIMIT_NOFILE, &limit);
-  const rlim_t taken = open_descriptors();
-  const rlim_t wanted = taken + max_connections_;
-  if (limit.rlim_cur >= wanted)
-    return;
-  limit.rlim_cur = std::min(wanted, limit.rlim_max);
-  if (::setrlimit(RLIMIT_NOFILE, &limit) == -1)
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-  if (limit.rlim_cur < wanted)
-    spdlog::warn(
-        "only {} connections can be served at once, not {}: the limit of open files "
-        "(ulimit -n) is {}",
-        limit.rlim_cur - std::min(limit.rlim_cur, taken), max_connections_, limit.rlim_cur);
-}
-
 void Server::work(WorkerPosition self) {
-  while (auto connection = next_connection())
-    serve(*self, std::move(*connection));
+  for (bool needed = true; needed;) {
+    try {
+      auto connection = next_connection();
+      needed = connection.has_value();
+      if (connection)
+        serve(*self, std::move(*connection));
+    } catch (const std::bad_alloc& error) {
+      const std::lock_guard lock(mutex_);
+      serve_error_.report("serve a client", error, "closed its connection");
+    }
+  }
   retire(self);
 }
 
@@ -129,19 +114,22 @@ std::optional<Connection> Server::next_connection() {
   ++waiting_;
   for (bool needed = true; needed && !connection && !stopping_;) {
     lock.unlock();
-    spdlog::debug("waiting for a connection");
     try {
       connection = listener_.accept();
       lock.lock();
-    } catch (const std::system_error& error) {
+    } catch (const std::exception& error) {
       lock.lock();
-      needed = pause_after(error, lock);
+      // Those who wait have a descriptor each, so only the last one's failure turns clients away.
+      needed = waiting_ == 1;
+      if (needed) {
+        accept_error_.report("accept", error, "trying again");
+        changed_.wait_for(lock, pause_between_tries, [this] { return stopping_; });
+      }
     }
   }
   --waiting_;
-
   if (connection) {
-    report_recovery();
+    accept_error_.end("accepting connections again");
     ensure_workers_wait();
   }
   return connection;
@@ -166,10 +154,12 @@ void Server::serve(Worker& self, Connection connection) {
   self.session = nullptr;
   --open_;
   echoed_ += session.bytes_echoed();
+  if (!stopping_)
+    spdlog::debug("waiting for a connection");
 }
 
 /// Each worker that ends joins the one that ended before it; the last one is left to
-/// wait_until_stopped.
+/// wait_until_stopped. At the limit no other could be started for one that is about to end.
 void Server::retire(WorkerPosition self) {
   std::unique_lock lock(mutex_);
   std::list<Worker> retired = std::exchange(retired_, {});
@@ -182,54 +172,26 @@ void Server::retire(WorkerPosition self) {
     worker.thread.join();
 }
 
+/// Throws std::system_error or std::bad_alloc, and then has changed nothing.
 void Server::start_worker() {
-  const WorkerPosition worker = workers_.emplace(workers_.end());
-  try {
-    worker->thread = std::thread(&Server::work, this, worker);
-  } catch (const std::bad_alloc&) {
-    workers_.erase(worker);
-    throw std::system_error(ENOMEM, std::system_category(), "start a worker thread");
-  } catch (const std::system_error& error) {
-    workers_.erase(worker);
-    throw std::system_error(error.code(), "start a worker thread");
-  }
+  std::list<Worker> worker(1);
+  worker.front().thread = std::thread(&Server::work, this, worker.begin());
+  workers_.splice(workers_.end(), worker);  // Before it gets mutex_.
 }
 
 void Server::ensure_workers_wait() {
+  if (stopping_)
+    return;
   std::size_t wanted = open_ + 1 + workers_ahead;
-  if (waiting_ == 0)
+  if (waiting_ == 0)  // Workers that have just taken a client are not in open_ yet.
     wanted = std::max(wanted, workers_.size() + 1);
   try {
-    while (!stopping_ && workers_.size() < std::min(wanted, max_connections_))
+    while (workers_.size() < std::min(wanted, max_connections_))
       start_worker();
-  } catch (const std::system_error& error) {
-    report_failure(error, "going on with those there are");
+    start_error_.end("accepting connections again: worker threads start");
+  } catch (const std::exception& error) {
+    start_error_.report("start a worker thread", error, "going on with those there are");
   }
-}
-
-/// Returns whether this worker shall try again; one that tries is enough.
-bool Server::pause_after(const std::system_error& error, std::unique_lock<std::mutex>& lock) {
-  report_failure(error, error.code() == std::errc::too_many_files_open
-                            ? "the limit of open files (ulimit -n) is reached; trying again"
-                            : "trying again");
-  if (waiting_ > 1)
-    return false;
-  changed_.wait_for(lock, pause_between_tries, [this] { return stopping_; });
-  return true;
-}
-
-void Server::report_failure(const std::system_error& error, std::string_view remedy) {
-  const auto now = Clock::now();
-  if (last_report_ && now - *last_report_ < pause_between_reports)
-    return;
-  spdlog::error("cannot {}; {}", error.what(), remedy);
-  last_report_ = now;
-  failing_ = true;
-}
-
-void Server::report_recovery() {
-  if (std::exchange(failing_, false))
-    spdlog::error("accepting connections again");
 }
 
 }  // namespace echo

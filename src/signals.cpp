@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <initializer_list>
 
 namespace echo {
@@ -36,11 +37,10 @@ void block_stop_signals() {
   change_mask(SIG_BLOCK, {SIGINT, SIGTERM});
 }
 
-int wait_for_signal() {
+int wait_for_signal(std::chrono::milliseconds patience) {
   const sigset_t set = set_of({SIGINT, SIGTERM, SIGUSR1});
-  int signal = 0;
-  ::sigwait(&set, &signal);
-  return signal;
+  const timespec time{patience.count() / 1000, patience.count() % 1000 * 1'000'000};
+  return std::max(::sigtimedwait(&set, nullptr, &time), 0);
 }
 
 void restore_stop_signals() {

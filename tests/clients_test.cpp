@@ -1,7 +1,9 @@
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <atomic>
+#include <future>
 #include <iostream>
 #include <memory>
 #include <thread>
@@ -17,19 +19,7 @@ using namespace std::chrono_literals;
 using test::Client;
 using test::on_loopback;
 using test::Program;
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  #define ECHO_SANITIZED 1
-#elif defined(__has_feature)
-  #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-    #define ECHO_SANITIZED 1
-  #endif
-#endif
-#ifdef ECHO_SANITIZED
-constexpr bool sanitized = true;  // Memory and time are then not the program's own.
-#else
-constexpr bool sanitized = false;
-#endif
+using test::sanitized;
 
 void short_connection(std::uint16_t port) {
   Client client(port);
@@ -61,6 +51,20 @@ TEST_CASE("a client that reads late gets all of its bytes", "[program]") {
   }
   CHECK((received == data));
   CHECK(client.receive_all().empty());
+}
+
+TEST_CASE("chunks that wait go back together, also after many that came alone", "[program]") {
+  Program program(on_loopback({"-v"}));
+  Client client(program.port());
+  for (int i = 0; i < 20; ++i)
+    REQUIRE(client.exchange("sixteen bytes...").size() == 16);
+  const std::string sending = "sending data back to " + client.address();
+  REQUIRE(program.log().wait_for(sending, 20));
+  for (int i = 0; i < 5; ++i)
+    CHECK(client.exchange(std::string(10'000, 'x')).size() == 10'000);
+  CHECK(program.log().wait_for(sending + ": 256 bytes"));
+  // At most seven more come alone, then each message goes back in one or two parts.
+  CHECK(test::count_of(program.log().text(), sending) <= 20 + 7 + 10);
 }
 
 TEST_CASE("a client that never reads costs neither processor time nor memory", "[program]") {
@@ -101,8 +105,7 @@ TEST_CASE("a client that is killed ends its own connection only", "[program]") {
   Client other(program.port());
   REQUIRE(other.exchange("hello") == "hello");
   {
-    Program killed(
-        test::Setup{{"127.0.0.1", std::to_string(program.port())}, {}, {}, {}, {}, "nc"});
+    Program killed(test::command("nc", {"127.0.0.1", std::to_string(program.port())}));
     killed.write("hello\n");
     REQUIRE(killed.out().wait_for("hello\n"));
     killed.signal(SIGKILL);
@@ -147,7 +150,8 @@ TEST_CASE("twenty thousand short connections leave memory and descriptors as the
   CHECK(test::eventually([&] { return program.open_descriptors() <= descriptors + 2; }));
 }
 
-TEST_CASE("ten thousand connections can be open at once", "[program]") {
+TEST_CASE("ten thousand connections can be open at once, for 12.5 KiB of memory each",
+          "[program]") {
   const std::size_t count = sanitized ? 500 : 10'000;
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
@@ -158,12 +162,16 @@ TEST_CASE("ten thousand connections can be open at once", "[program]") {
   const rlimit raised{count + 100, limit.rlim_max};
   ::setrlimit(RLIMIT_NOFILE, &raised);
   Program program(on_loopback({"--max-connections", std::to_string(count), "--log-level", "warn"}));
+  program.port();
+  const std::size_t memory = program.status_number("VmRSS");
   std::vector<Client> clients;
   for (std::size_t i = 0; i < count; ++i)
     clients.emplace_back(program.port());
   for (Client& client : clients)
-    REQUIRE(client.exchange("x") == "x");
+    REQUIRE(client.exchange(std::string(100, 'x')) == std::string(100, 'x'));
   CHECK(program.log().wait_for("connection limit of " + std::to_string(count) + " reached"));
+  if (!sanitized)
+    CHECK(program.status_number("VmRSS") <= memory + count * 25 / 2);
   program.signal(SIGTERM);
   CHECK(program.wait() == 0);
   clients.clear();
@@ -193,10 +201,10 @@ TEST_CASE("the limit is logged once each time it is reached", "[program]") {
 
 TEST_CASE("the idle timeout closes idle and stalled clients and no busy one", "[program]") {
   Program program(on_loopback({"--idle-timeout", "2s", "-c", "4k"}));
-  Client busy(program.port());
   Client stalled(program.port());
   stalled.send_until_blocked(test::pattern(64 << 20));
   Client idle(program.port());
+  Client busy(program.port());  // The last, for to set up the others takes time, too.
   const auto closed = [](const Client& client) {
     return "connection from " + client.address() + " closed for idling (";
   };
@@ -207,6 +215,23 @@ TEST_CASE("the idle timeout closes idle and stalled clients and no busy one", "[
   }));
   CHECK(idle.receive_all().empty());
   CHECK(busy.exchange("busy") == "busy");
+}
+
+TEST_CASE("a client that reads slowly is not idle", "[program]") {
+  Program program(on_loopback({"--idle-timeout", "1s", "-c", "64k"}));
+  Client client(program.port());
+  const int small = 65'536;
+  ::setsockopt(client.fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+  const std::string data = test::pattern(16 << 20);
+  auto sent = std::async(std::launch::async, [&] { client.send(data); });
+  std::string received;
+  for (int i = 0; i < 125; ++i) {
+    received += client.receive(10'000);
+    std::this_thread::sleep_for(20ms);  // Half a megabyte per second.
+  }
+  received += client.receive(data.size() - received.size());
+  sent.get();
+  CHECK((received == data));
 }
 
 TEST_CASE("a thousand idle clients are gone after the idle timeout", "[program]") {

@@ -1,13 +1,18 @@
 #include "program.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include <array>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <regex>
+#include <stdexcept>
 
 #include "catch.hpp"
 #include "client.hpp"
@@ -16,6 +21,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using test::Client;
+using test::command;
 using test::on_loopback;
 using test::open_full_disk;
 using test::open_pipe;
@@ -26,6 +32,9 @@ using test::run;
 using test::Terminal;
 
 std::string read_some(int fd) {
+  pollfd readable{fd, POLLIN, 0};
+  if (::poll(&readable, 1, static_cast<int>(test::deadline / 1ms)) != 1)
+    throw std::runtime_error("nothing comes to be read");
   std::string text(65'536, '\0');
   const auto count = ::read(fd, text.data(), text.size());
   text.resize(count > 0 ? static_cast<std::size_t>(count) : 0);
@@ -41,6 +50,15 @@ void flood(std::uint16_t port) {
   Client client(port);
   const std::string data = test::pattern(1 << 20);
   REQUIRE(client.exchange(data) == data);
+}
+
+/// A pipe that takes nothing more.
+Pipe open_full_pipe() {
+  Pipe pipe = open_pipe();
+  const std::string page(4096, 'x');
+  REQUIRE(::fcntl(pipe.write_end.get(), F_SETPIPE_SZ, page.size()) != -1);
+  REQUIRE(::write(pipe.write_end.get(), page.data(), page.size()) == 4096);
+  return pipe;
 }
 
 }  // namespace
@@ -65,7 +83,7 @@ TEST_CASE("help and version go to stdout with status 0", "[program]") {
   CHECK(version.log.empty());
   const auto help = run({{"--bogus", "--help"}});
   CHECK(help.status == 0);
-  CHECK(help.out.find("Usage: echo-server [OPTIONS]") != std::string::npos);
+  CHECK(std::regex_search(help.out, std::regex(R"((Usage: |\n\n)echo-server \[OPTIONS\])")));
   CHECK(help.log.empty());
   const echo::UniqueFd full = open_full_disk();
   test::Setup to_full_disk{{"--help"}};
@@ -203,7 +221,7 @@ TEST_CASE("a client's bytes can neither forge a line nor steer the terminal", "[
 TEST_CASE("netcat gets back what it sent", "[program]") {
   Program program(on_loopback());
   const auto finished =
-      run({{"-N", "127.0.0.1", std::to_string(program.port())}, {}, {}, {}, {}, "nc"}, "hello\n");
+      run(command("nc", {"-N", "127.0.0.1", std::to_string(program.port())}), "hello\n");
   CHECK(finished.status == 0);
   CHECK(finished.out == "hello\n");
 }
@@ -214,15 +232,14 @@ TEST_CASE("10 MiB through netcat come back identical at any chunk size", "[progr
     CAPTURE(size);
     Program program(on_loopback({"-c", size}));
     const auto finished =
-        run({{"-N", "127.0.0.1", std::to_string(program.port())}, {}, {}, {}, {}, "nc"}, data);
+        run(command("nc", {"-N", "127.0.0.1", std::to_string(program.port())}), data);
     CHECK((finished.out == data));
   }
 }
 
 TEST_CASE("a line typed in telnet comes back", "[program]") {
   Program program(on_loopback());
-  Program telnet(
-      test::Setup{{"127.0.0.1", std::to_string(program.port())}, {}, {}, {}, {}, "telnet"});
+  Program telnet(command("telnet", {"127.0.0.1", std::to_string(program.port())}));
   REQUIRE(telnet.out().wait_for("Escape character"));
   telnet.write("hello from telnet\n");
   CHECK(telnet.out().wait_for("hello from telnet"));
@@ -273,15 +290,27 @@ TEST_CASE("the stop signals work when they were inherited ignored or blocked", "
   }
 }
 
-TEST_CASE("process 1 of a container is stopped by one signal and ended by two", "[program]") {
+TEST_CASE("process 1 of a container is stopped by one signal, ended by two, and leaves no zombie",
+          "[program]") {
   test::Setup setup = on_loopback({"--drain-timeout", "1h", "-c", "4k"});
   setup.prefix = {"unshare", "--fork", "--pid", "--mount-proc"};
-  if (run({{"--fork", "--pid", "--mount-proc", "true"}, {}, {}, {}, {}, "unshare"}).status != 0) {
+  if (run(command("unshare", {"--fork", "--pid", "--mount-proc", "true"})).status != 0) {
     std::cout << "skipped: no process namespaces here" << std::endl;
     return;
   }
   Program once(setup);
   once.port();
+  // A shell that leaves its child to process 1 of the namespace.
+  const std::string server = std::to_string(once.server_pid());
+  CHECK(run(command("nsenter", {"--target", server, "--pid", "sh", "-c",
+                                "sleep 0.2 </dev/null >/dev/null 2>&1 &"}))
+            .status == 0);
+  const auto has_children = [&] {
+    std::ifstream children("/proc/" + server + "/task/" + server + "/children");
+    return children >> std::ws && !children.eof();
+  };
+  CHECK(has_children());
+  CHECK(test::eventually([&] { return !has_children(); }));
   once.signal(SIGTERM);
   CHECK(once.wait() == 0);
 
@@ -366,6 +395,23 @@ TEST_CASE("a log that nobody reads delays neither an echo nor the stop", "[progr
   }
 }
 
+TEST_CASE("of a log that nobody read in time no line is cut", "[program]") {
+  Pipe pipe = open_pipe();
+  test::Setup setup = on_loopback({"-v"});
+  setup.stderr_fd = pipe.write_end.get();
+  Program program(setup);
+  flood(program.port());
+  std::string log = read_some(pipe.read_end.get());  // Makes room for a part of what is kept.
+  program.signal(SIGTERM);
+  CHECK(program.wait() == 0);
+  pipe.write_end.reset();
+  for (std::string part = read_some(pipe.read_end.get()); !part.empty();
+       part = read_some(pipe.read_end.get()))
+    log += part;
+  CHECK(log.size() > 100'000);
+  CHECK(log.back() == '\n');
+}
+
 TEST_CASE("lines that were dropped are counted when the log is read again", "[program]") {
   const Pipe pipe = open_pipe();
   test::Setup setup = on_loopback({"-v"});
@@ -381,10 +427,44 @@ TEST_CASE("lines that were dropped are counted when the log is read again", "[pr
   CHECK(matches(log, "\n\\[\\d+ lines dropped here: nobody read them\\]\n"));
 }
 
+TEST_CASE("a log whose reader is gone does not end the server", "[program]") {
+  Pipe pipe = open_pipe();
+  test::Setup setup = on_loopback();
+  setup.stderr_fd = pipe.write_end.get();
+  Program program(setup);
+  Client client(program.port());
+  pipe.read_end.reset();
+  CHECK(client.exchange("hello") == "hello");
+  CHECK(Client(program.port()).exchange("hello") == "hello");
+  program.signal(SIGTERM);
+  CHECK(program.wait() == 0);
+}
+
+TEST_CASE("the log can be a file, and holds every line then", "[program]") {
+  const std::string path = "log" + std::to_string(::getpid());
+  {
+    const echo::UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    test::Setup setup = on_loopback();
+    setup.stderr_fd = file.get();
+    Program program(setup);
+    for (int i = 0; i < 100; ++i)
+      CHECK(Client(program.port()).exchange("hello") == "hello");
+    program.signal(SIGTERM);
+    CHECK(program.wait() == 0);
+  }
+  std::ifstream in(path);
+  const std::string log{std::istreambuf_iterator<char>(in), {}};
+  std::filesystem::remove(path);
+  CHECK(test::count_of(log, "connection accepted from") == 100);
+  CHECK(log.find("stopped: 0 connections open, 100 connections served") != log.npos);
+}
+
 TEST_CASE("a stdout that cannot be written is logged, and the server serves", "[program]") {
   const echo::UniqueFd full = open_full_disk();
+  const Pipe pipe = open_full_pipe();
   for (const auto& [fd, words] :
-       {std::pair(full.get(), "No space left on device"), std::pair(-1, "Bad file descriptor")}) {
+       {std::pair(full.get(), "No space left on device"), std::pair(-1, "Bad file descriptor"),
+        std::pair(pipe.write_end.get(), "Resource temporarily unavailable")}) {
     test::Setup setup = on_loopback();
     setup.stdout_fd = fd;
     Program program(setup);
@@ -397,6 +477,19 @@ TEST_CASE("a stdout that cannot be written is logged, and the server serves", "[
     program.signal(SIGTERM);
     CHECK(program.wait() == 0);
   }
+}
+
+TEST_CASE("what cannot be printed does not hold up the end", "[program]") {
+  const Pipe pipe = open_full_pipe();
+  test::Setup usage_error{{"--bogus"}};
+  usage_error.stderr_fd = pipe.write_end.get();
+  CHECK(Program(usage_error).wait() == 2);
+  const echo::UniqueFd full = open_full_disk();
+  test::Setup help{{"--help"}};
+  help.stdout_fd = full.get();
+  const auto finished = run(help);
+  CHECK(finished.status == 1);
+  CHECK(finished.log == "echo-server: cannot write to stdout: No space left on device\n");
 }
 
 TEST_CASE("the log is in colour on a terminal that knows colours, and nowhere else", "[program]") {

@@ -1,5 +1,7 @@
 #include <signal.h>
+#include <sys/socket.h>
 
+#include <chrono>
 #include <future>
 #include <thread>
 #include <vector>
@@ -86,13 +88,67 @@ TEST_CASE("data that waits for a slow client is delivered before the end", "[pro
   CHECK(program.wait() == 0);
 }
 
+TEST_CASE("what a client's system sends with its last acknowledgement is echoed, too",
+          "[program]") {
+  if (test::skip_without_strace())
+    return;
+  // The look at what is not acknowledged yet lasts long enough for the client to take all of it and
+  // to send what the closed window held back.
+  Program program(test::with_faults("ioctl:delay_enter=10000", {"-c", "4k"}));
+  Client slow(program.port());
+  const std::string data = test::pattern(64 << 20);
+  const std::size_t sent = slow.send_until_blocked(data);
+  program.signal(SIGTERM);
+  CHECK((slow.receive_all() == data.substr(0, sent)));
+  CHECK(program.wait() == 0);
+}
+
+TEST_CASE("a drain that waits for clients costs no processor time", "[program]") {
+  Program program(on_loopback({"-c", "4k", "--drain-timeout", "1h"}));
+  const std::string data = test::pattern(300'000);
+  std::vector<Client> deaf;
+  for (int i = 0; i < 100; ++i) {
+    Client& client = deaf.emplace_back(program.port());
+    const int small = 1;
+    ::setsockopt(client.fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+    client.send(data);
+  }
+  REQUIRE(program.log().wait_for("(100 open)"));
+  program.signal(SIGTERM);
+  REQUIRE(program.log().wait_for("stopping on SIGTERM: 100 connections open"));
+  const auto before = program.processor_time();
+  std::this_thread::sleep_for(1s);  // The time over which it is measured.
+  CHECK(program.processor_time() - before < 200ms);
+  deaf.clear();
+  CHECK(program.wait() == 0);
+}
+
+TEST_CASE("a client that is gone does not hold up the stop, which SIGUSR1 can watch", "[program]") {
+  Program program(on_loopback({"--drain-timeout", "1h"}));
+  Client client(program.port());
+  const std::string address = client.address();
+  client.send_until_blocked(test::pattern(64 << 20));
+  program.signal(SIGTERM);
+  REQUIRE(program.log().wait_for("stopping on SIGTERM"));
+  program.signal(SIGUSR1);
+  CHECK(program.log().wait_for("] 1 connections open, 1 connections served, "));
+  client.half_close();
+  client.close();
+  CHECK(program.wait() == 0);
+  // By the reset or behind it, as the system saw it first.
+  CHECK(program.log().text().find("connection from " + address + " failed, ") != std::string::npos);
+}
+
 TEST_CASE("a client that never reads is cut when the drain is over, with status 0", "[program]") {
   for (const std::string drain : {"0", "200ms"}) {
     Program program(on_loopback({"-c", "4k", "--drain-timeout", drain}));
     Client deaf(program.port());
     deaf.send_until_blocked(test::pattern(64 << 20));
+    const auto start = std::chrono::steady_clock::now();
     program.signal(SIGINT);
     CHECK(program.wait() == 0);
+    if (drain != "0")
+      CHECK(std::chrono::steady_clock::now() - start >= 200ms);
     CHECK(program.log().text().find("connection from " + deaf.address() + " closed by the stop") !=
           std::string::npos);
   }
@@ -188,11 +244,14 @@ TEST_CASE("a signal during the start ends the program at once with status 0", "[
     return;
   for (const char* call : {"bind", "listen"})
     for (const int signal : {SIGINT, SIGTERM}) {
-      Program program(
-          test::with_faults(std::string(call) + ":delay_exit=300000", {"--log-level", "debug"}));
+      test::Setup setup =
+          test::with_faults(std::string(call) + ":delay_exit=300000", {"--log-level", "debug"});
+      setup.prefix.insert(setup.prefix.begin(), {"env", "--block-signal=INT,TERM"});
+      Program program(setup);
       REQUIRE(program.log().wait_for("starting up"));
       program.signal(signal);
       CHECK(program.wait() == 0);
+      CHECK(program.out().text().empty());
     }
 }
 

@@ -1,13 +1,10 @@
+// The log: spdlog, set up to write to stderr without ever waiting for a reader.
 #pragma once
 
 #include <string>
 #include <string_view>
 
 namespace echo {
-
-/// Makes sure that descriptors 0 to 2 are open, before the first other one is: otherwise a client's
-/// socket could become "stderr", and the log be sent to it. A write to one that was closed fails.
-void hold_standard_streams();
 
 /// Sends spdlog's default logger to stderr, from `level` up, in colour on a terminal that knows it
 /// unless NO_COLOR is set. Logging never waits for a reader: what stderr does not take is kept as

@@ -1,3 +1,4 @@
+// The command line and the environment, checked.
 #pragma once
 
 #include <chrono>

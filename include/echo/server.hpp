@@ -1,3 +1,4 @@
+// The workers that accept and serve, their number, and how they stop.
 #pragma once
 
 #include <chrono>
@@ -8,10 +9,9 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <system_error>
 #include <thread>
 
+#include "echo/recurring_error.hpp"
 #include "echo/session.hpp"
 #include "echo/socket.hpp"
 
@@ -38,9 +38,12 @@ class Server {
   /// Stops without a drain if nobody has stopped it.
   ~Server();
 
-  /// Raises the limit of open files as far as needed and possible, and starts to serve. Throws
-  /// std::system_error if not even one thread can be started.
+  /// Starts to serve. Throws std::system_error if not even one thread can be started.
   void start();
+
+  /// Starts workers if nobody is in `accept` and the limit allows it, since nobody else may be
+  /// there to do so where it failed before. To be called every 100 ms.
+  void retry();
 
   /// Gives the port back and lets open connections finish until `drain` is over; returns at once.
   void stop(std::chrono::milliseconds drain);
@@ -61,7 +64,6 @@ class Server {
   };
   using WorkerPosition = std::list<Worker>::iterator;
 
-  void raise_descriptor_limit() const;
   void work(WorkerPosition self);
   std::optional<Connection> next_connection();
   void serve(Worker& self, Connection connection);
@@ -70,9 +72,6 @@ class Server {
   // These expect mutex_ to be held.
   void start_worker();
   void ensure_workers_wait();
-  bool pause_after(const std::system_error& error, std::unique_lock<std::mutex>& lock);
-  void report_failure(const std::system_error& error, std::string_view remedy);
-  void report_recovery();
 
   const std::size_t max_connections_;
   const SessionLimits limits_;
@@ -89,8 +88,9 @@ class Server {
   std::uint64_t echoed_ = 0;  ///< By sessions that have ended.
   bool stopping_ = false;
   Clock::time_point deadline_;  ///< Of the drain.
-  bool failing_ = false;        ///< A failure was reported and nothing was accepted since.
-  std::optional<Clock::time_point> last_report_;
+  RecurringError accept_error_;
+  RecurringError start_error_;
+  RecurringError serve_error_;
 };
 
 }  // namespace echo

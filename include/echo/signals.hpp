@@ -1,4 +1,7 @@
+// Which signals the program takes, and waiting for one.
 #pragma once
+
+#include <chrono>
 
 namespace echo {
 
@@ -11,8 +14,8 @@ void take_signals();
 /// thread is started: threads inherit the mask (pthread_sigmask(3)).
 void block_stop_signals();
 
-/// Blocks until SIGINT, SIGTERM or SIGUSR1 arrives and returns it (sigwait(3)).
-int wait_for_signal();
+/// Waits for SIGINT, SIGTERM or SIGUSR1 and returns it; 0 if none arrives (sigtimedwait(2)).
+int wait_for_signal(std::chrono::milliseconds patience);
 
 /// SIGINT and SIGTERM end the process by their default action again.
 void restore_stop_signals();
