@@ -1,15 +1,18 @@
 #include <compare>
-#include <fstream>
 #include <iterator>
 #include <ostream>
 #include <regex>
 #include <set>
+#include <sstream>
 #include <string>
 
 #include "catch.hpp"
 #include "program.hpp"
+#include "readme.hpp"
 
 namespace {
+
+using test::contents_of;
 
 /// An option as a document shows it: "-p --port PORT", "10000", "ECHO_SERVER_PORT".
 struct Option {
@@ -22,12 +25,6 @@ struct Option {
 std::ostream& operator<<(std::ostream& out, const Option& option) {
   return out << option.flags << " (default " << option.default_value << ", environment "
              << option.variable << ")";
-}
-
-std::string contents_of(const std::string& file) {
-  std::ifstream in(ECHO_SOURCE_DIR "/" + file);
-  REQUIRE(in);
-  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 /// Each match of `entry` begins an option; groups 1 to 3 are the flags. What follows it up to the
@@ -74,4 +71,31 @@ TEST_CASE("help, manual page and README name the same options, defaults and vari
   CHECK(options_in(contents_of("README.md"),
                    std::regex(R"(\n\| `(?:(-\w), )?(--[a-z-]+)(?: ([A-Z]+))?`(?= ))"),
                    std::regex(R"(^ \| `([A-Z_]+)` \| `(\S+)` \|)")) == help);
+}
+
+TEST_CASE("bash completes the options of the help", "[program]") {
+  const auto complete = [](const std::string& words) {
+    const std::string script =
+        "source " ECHO_SOURCE_DIR "/src/echo-server.bash; COMP_WORDS=(echo-server " + words +
+        "); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _echo_server echo-server "
+        "\"${COMP_WORDS[-1]}\" \"${COMP_WORDS[-2]}\"; echo \"${COMPREPLY[*]}\"";
+    const auto finished = test::run(test::command("bash", {"-c", script}));
+    CHECK(finished.log.empty());
+    return finished.out;
+  };
+  const std::string help = test::run({{"--help"}}).out;
+  std::set<std::string> options;
+  const std::regex option(R"(\n +(-\w)?,? *(--[a-z-]+))");
+  for (std::sregex_iterator at(help.begin(), help.end(), option), end; at != end; ++at)
+    for (const std::size_t group : {1U, 2U})
+      if ((*at)[group].matched)
+        options.insert((*at)[group]);
+  std::istringstream completed(complete("-"));
+  CHECK(std::set<std::string>(std::istream_iterator<std::string>(completed), {}) == options);
+
+  CHECK(complete("--po") == "--port\n");
+  CHECK(complete("--log-level d") == "debug\n");
+  CHECK(complete("--log-level = w") == "warn\n");
+  CHECK(complete("--log-level =") == "trace debug info warn error off\n");
+  CHECK(complete("--port ''") == "\n");
 }
