@@ -90,17 +90,22 @@ std::size_t Client::send_until_blocked(std::string_view data) {
   return total;
 }
 
+std::string Client::receive_some(std::size_t most) {
+  std::string data(std::min<std::size_t>(most, 65'536), '\0');
+  const auto count = ::recv(fd_.get(), data.data(), data.size(), 0);
+  check(count >= 0, "receive");
+  data.resize(static_cast<std::size_t>(count));
+  return data;
+}
+
 std::string Client::receive(std::size_t size) {
-  std::string data(size, '\0');
-  std::size_t filled = 0;
-  while (filled < size) {
-    const auto count = ::recv(fd_.get(), data.data() + filled, size - filled, 0);
-    check(count >= 0, "receive");
-    if (count == 0)
+  std::string data;
+  while (data.size() < size) {
+    const std::string part = receive_some(size - data.size());
+    if (part.empty())
       break;
-    filled += static_cast<std::size_t>(count);
+    data += part;
   }
-  data.resize(filled);
   return data;
 }
 

@@ -51,6 +51,8 @@ class Client {
 
   /// Exactly `size` bytes, or fewer at the end of file.
   std::string receive(std::size_t size);
+  /// What one recv(2) gives.
+  std::string receive_some(std::size_t most = 65'536);
   std::string receive_all();
 
   /// Sends all and receives as much, both at the same time.

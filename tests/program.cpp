@@ -121,8 +121,10 @@ bool skip_without_strace() {
 Network::Network() {
   static int number = 0;
   name_ = "echo-" + std::to_string(::getpid()) + "-" + std::to_string(++number);
-  const Finished made = run(
-      command("sh", {"-c", "ip netns add " + name_ + " && ip -n " + name_ + " link set lo up"}));
+  const Finished made =
+      run(command("sh", {"-c", "name=" + name_ +
+                                   "; ip netns add $name || exit; ip -n $name link set lo up || "
+                                   "{ ip netns delete $name; exit 1; }"}));
   if (made.status != 0)
     failure_ = made.log;
 }
@@ -280,11 +282,11 @@ std::chrono::milliseconds Program::processor_time() const {
   return std::chrono::milliseconds((user + system) * 1000 / ::sysconf(_SC_CLK_TCK));
 }
 
-Finished run(const Setup& setup, std::string_view input) {
+Finished run(const Setup& setup, std::string_view input, std::chrono::milliseconds patience) {
   Program program(setup);
   program.write(input);
   program.close_input();
-  const int status = program.wait();
+  const int status = program.wait(patience);
   return {status, program.out().text(), program.log().text()};
 }
 

@@ -160,6 +160,7 @@ struct Finished {
   std::string out;
   std::string log;
 };
-Finished run(const Setup& setup, std::string_view input = "");
+Finished run(const Setup& setup, std::string_view input = "",
+             std::chrono::milliseconds patience = deadline);
 
 }  // namespace test

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <regex>
@@ -14,12 +15,17 @@ namespace {
 
 using test::Network;
 using test::Program;
+using namespace std::chrono_literals;
 
 /// A script to be run in the project's directory, with this build's program.
-test::Setup script_in(const Network& network, const std::string& script) {
+test::Setup script_of(const std::string& script) {
   const std::string directory = std::filesystem::path(ECHO_SERVER_BINARY).parent_path();
-  test::Setup setup = test::command(
-      "bash", {"-c", "cd " ECHO_SOURCE_DIR "; PATH=" + directory + ":$PATH\n" + script});
+  return test::command("bash",
+                       {"-c", "cd " ECHO_SOURCE_DIR "; PATH=" + directory + ":$PATH\n" + script});
+}
+
+test::Setup script_in(const Network& network, const std::string& script) {
+  test::Setup setup = script_of(script);
   setup.prefix = network.prefix();
   return setup;
 }
@@ -58,6 +64,8 @@ class Server {
   Server(const Network& network, const Session& session)
       : program_(script_in(network, "exec 2>&1; exec " + session.typed)), shown_(session.shown) {
     REQUIRE(program_.out().wait_for("Listening on"));
+    if (shown_.find("waiting for a connection") != shown_.npos)
+      REQUIRE(program_.out().wait_for("waiting for a connection"));
   }
 
   void stop_and_check() {
@@ -98,7 +106,7 @@ TEST_CASE("what is typed in the README gives what it shows", "[program]") {
       server.emplace(network, session);
       continue;
     }
-    const auto finished = test::run(script_in(network, session.typed));
+    const auto finished = test::run(script_in(network, session.typed), "", 60s);
     CHECK(finished.log.empty());
     CHECK(without_chance(finished.out) == without_chance(session.shown));
   }
@@ -107,13 +115,9 @@ TEST_CASE("what is typed in the README gives what it shows", "[program]") {
 }
 
 TEST_CASE("the README's script starts a server, uses it and stops it", "[program]") {
-  // Of its own, so that the README's ports are free.
-  const Network network;
-  if (network.skip())
-    return;
   const auto scripts = test::readme_blocks("bash");
   REQUIRE(scripts.size() == 1);
-  const auto finished = test::run(script_in(network, scripts.front().text));
+  const auto finished = test::run(script_of(scripts.front().text));
   CHECK(finished.status == 0);
   CHECK(finished.out == "hello\n");
   CHECK(finished.log.find("stopped: 0 connections open, 1 connections served") !=

@@ -137,7 +137,7 @@ TEST_CASE("a reset ends the session", "[session]") {
 }
 
 TEST_CASE("an idle session is closed after the timeout, with nothing added", "[session]") {
-  Running running(16, milliseconds(50));
+  Running running(16, milliseconds(1000));
   REQUIRE(running.client.exchange("hello") == "hello");
   CHECK(running.client.receive_all().empty());
   CHECK(running.ends());

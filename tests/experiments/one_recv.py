@@ -1,5 +1,5 @@
 """A client that takes what one recv gives it for the whole reply, as many do. Shows the shortest of
-20 replies to 20,000 bytes. usage: one_recv.py PORT"""
+100 replies to 20,000 bytes. usage: one_recv.py PORT"""
 
 import socket
 import sys
@@ -11,4 +11,4 @@ def reply():
         return connection.recv(20000)
 
 
-print(min(len(reply()) for _ in range(20)), "of 20000 bytes")
+print(min(len(reply()) for _ in range(100)), "of 20000 bytes")
