@@ -6,6 +6,7 @@
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -42,8 +43,12 @@ UniqueFd reopen_stderr() {
   if (::fstat(STDERR_FILENO, &status) == -1 ||
       !(S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode)))
     return UniqueFd();
-  return UniqueFd(
-      ::open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_APPEND));
+  constexpr int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+  UniqueFd reopened(::open("/proc/self/fd/2", flags));
+  // Another user's terminal, as after su(1), can still be opened as that of the session.
+  if (!reopened && ::tcgetsid(STDERR_FILENO) == ::getsid(0))
+    reopened = UniqueFd(::open("/dev/tty", flags));
+  return reopened;
 }
 
 /// Writes what stderr takes without waiting; spdlog's own sinks wait for the reader of a pipe.
@@ -52,6 +57,8 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
   StderrSink() {
     // A burst of lines then need not be dropped because its reader is a little late (pipe(7)).
     ::fcntl(STDERR_FILENO, F_SETPIPE_SZ, 1 << 20);
+    // Memory may be what is missing when there is something to say.
+    pending_.reserve(most_kept + PIPE_BUF);
   }
 
   ~StderrSink() override {
