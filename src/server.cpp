@@ -186,9 +186,10 @@ void Server::ensure_workers_wait() {
   if (waiting_ == 0)  // Workers that have just taken a client are not in open_ yet.
     wanted = std::max(wanted, workers_.size() + 1);
   try {
-    while (workers_.size() < std::min(wanted, max_connections_))
+    while (workers_.size() < std::min(wanted, max_connections_)) {
       start_worker();
-    start_error_.end("accepting connections again: worker threads start");
+      start_error_.end("accepting connections again: worker threads start");
+    }
   } catch (const std::exception& error) {
     start_error_.report("start a worker thread", error, "going on with those there are");
   }
