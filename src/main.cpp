@@ -24,14 +24,14 @@
 
 namespace {
 
-/// Returns whether all was written; errno tells why not. Gives up after a second in which nobody
-/// made room.
+/// Returns whether all was written; errno tells why not. Gives up where nobody makes room for
+/// 400 ms.
 bool print(int fd, std::string_view text) {
   pollfd writable{fd, POLLOUT, 0};
   while (!text.empty()) {
     errno = EAGAIN;
     const ssize_t written =
-        ::poll(&writable, 1, 1000) == 1 ? ::write(fd, text.data(), text.size()) : -1;
+        ::poll(&writable, 1, 400) == 1 ? ::write(fd, text.data(), text.size()) : -1;
     if (written == -1)
       return false;
     text.remove_prefix(static_cast<std::size_t>(written));

@@ -95,13 +95,14 @@ std::vector<Setting> settings_of(Options& options) {
       {"--max-connections", "N", "ECHO_SERVER_MAX_CONNECTIONS", "1024", "1 or more",
        "serve so many at once, 1 or more; further clients wait",
        [&options](const std::string& text) {
-         const std::uint64_t most = std::numeric_limits<std::uint32_t>::max();
+         const std::uint64_t most = std::numeric_limits<std::int64_t>::max();
          options.max_connections = parse_number(text, 1, most, no_units);
        }},
       {"--idle-timeout", "TIME", "ECHO_SERVER_IDLE_TIMEOUT", "0",
        "a time: 500ms, 30s, 5m, 1h or a number of seconds",
-       "close a connection on which nothing moved for so long;\n500ms, 30s, 5m, 1h or a number of "
-       "seconds; 0 is never",
+       "close a connection on which nothing could be received, or\nsent, for so long; 500ms, 30s, "
+       "5m, "
+       "1h or a number of seconds;\n0 is never",
        [&options](const std::string& text) { options.idle_timeout = parse_time(text); }},
       {"--drain-timeout", "TIME", "ECHO_SERVER_DRAIN_TIMEOUT", "5s",
        "a time: 500ms, 30s, 5m, 1h or a number of seconds",

@@ -97,6 +97,7 @@ TEST_CASE("numbers are plain decimal digits", "[options]") {
     CHECK(usage_error({"--port", bad}) == "--port '" + std::string(bad) + "': must be 0 to 65535");
   }
   CHECK(options({"--max-connections", "0100000"}).max_connections == 100'000);
+  CHECK(options({"--max-connections", "5000000000"}).max_connections == 5'000'000'000);
   CHECK(usage_error({"--max-connections", "0"}) == "--max-connections '0': must be 1 or more");
 }
 
