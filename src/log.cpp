@@ -2,34 +2,22 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
-#include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
-#include <cerrno>
-#include <chrono>
-#include <climits>
 #include <cstdlib>
-#include <memory>
-#include <mutex>
 
 #include "echo/unique_fd.hpp"
 
 namespace echo {
 namespace {
 
-/// The name of a second logger, for lines that the level does not hold back.
-constexpr const char* any_level = "any level";
-
 bool wants_colour() {
-  const auto variable = [](const char* name) -> std::string_view {
+  const auto variable = [](const char* name) {
     const char* const value = std::getenv(name);
-    return value == nullptr ? "" : value;
+    return std::string_view(value == nullptr ? "" : value);
   };
   return ::isatty(STDERR_FILENO) == 1 && !variable("TERM").empty() && variable("TERM") != "dumb" &&
          variable("NO_COLOR").empty();
@@ -39,9 +27,7 @@ bool wants_colour() {
 /// descriptor that we were given (open(2), "Open file descriptions"). Empty for anything else, or
 /// where that is not allowed.
 UniqueFd reopen_stderr() {
-  struct stat status {};
-  if (::fstat(STDERR_FILENO, &status) == -1 ||
-      !(S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode)))
+  if (::lseek(STDERR_FILENO, 0, SEEK_CUR) != -1)  // A file, which has room at once.
     return UniqueFd();
   constexpr int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
   UniqueFd reopened(::open("/proc/self/fd/2", flags));
@@ -54,86 +40,56 @@ UniqueFd reopen_stderr() {
 /// Writes what stderr takes without waiting; spdlog's own sinks wait for the reader of a pipe.
 class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
  public:
-  StderrSink() {
-    // A burst of lines then need not be dropped because its reader is a little late (pipe(7)).
-    ::fcntl(STDERR_FILENO, F_SETPIPE_SZ, 1 << 20);
-    // Memory may be what is missing when there is something to say.
-    pending_.reserve(most_kept + PIPE_BUF);
-  }
-
-  ~StderrSink() override {
-    // A last chance for a reader who is slow but there.
-    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(500);
-    while (!pending_.empty() && std::chrono::steady_clock::now() < end) {
-      is_ready(100);
-      write_pending();
-    }
-  }
+  StderrSink() { rest_.reserve(4096); }  // Memory may be what is missing.
 
  protected:
   void sink_it_(const spdlog::details::log_msg& message) override {
-    spdlog::memory_buf_t line;
-    formatter_->format(message, line);
-    write_pending();
-    if (pending_.size() + line.size() > most_kept) {
-      ++dropped_;
-      return;
+    write_rest();
+    if (rest_.empty()) {
+      write_down(message);
+      const std::size_t size = rest_.size();
+      write_rest();
+      if (rest_.size() < size) {
+        dropped_ = 0;
+        return;
+      }
+      rest_.clear();
     }
-    if (dropped_ > 0)
-      pending_ += fmt::format("[{} lines dropped here: nobody read them]\n", dropped_);
-    dropped_ = 0;
-    append(line, message);
-    write_pending();
+    ++dropped_;
   }
 
   void flush_() override {}
 
  private:
-  void append(const spdlog::memory_buf_t& line, const spdlog::details::log_msg& message) {
-    const std::string_view text(line.data(), line.size());
-    if (!colour_) {
-      pending_ += text;
+  void write_down(const spdlog::details::log_msg& message) {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    rest_.assign(line.data(), line.size());
+    if (colour_) {
+      const char colour = std::string_view("762311").at(static_cast<std::size_t>(message.level));
+      rest_.insert(message.color_range_end, "\033[0m");
+      rest_.insert(message.color_range_start, fmt::format("\033[3{}m", colour));
+    }
+    if (dropped_ > 0)
+      rest_.insert(0, fmt::format("[{} line{} dropped here: nobody read them]\n", dropped_,
+                                  plural(dropped_)));
+  }
+
+  /// Takes from its beginning what stderr has room for.
+  void write_rest() {
+    // What could not be reopened is asked first.
+    pollfd ready{STDERR_FILENO, POLLOUT, 0};
+    if (rest_.empty() || (!reopened_ && TEMP_FAILURE_RETRY(::poll(&ready, 1, 0)) != 1))
       return;
-    }
-    constexpr std::array colours = {"\033[37m",   "\033[36m",   "\033[32m", "\033[33;1m",
-                                    "\033[31;1m", "\033[31;1m", "\033[0m"};
-    const std::size_t start = message.color_range_start;
-    const std::size_t end = message.color_range_end;
-    pending_ += text.substr(0, start);
-    pending_ += colours.at(static_cast<std::size_t>(message.level));
-    pending_ += text.substr(start, end - start);
-    pending_ += "\033[0m";
-    pending_ += text.substr(end);
+    const int fd = reopened_ ? reopened_.get() : STDERR_FILENO;
+    const auto written = TEMP_FAILURE_RETRY(::write(fd, rest_.data(), rest_.size()));
+    rest_.erase(0, written > 0 ? static_cast<std::size_t>(written) : 0);
   }
 
-  bool is_ready(int milliseconds) const {
-    pollfd stderr_ready{fd(), POLLOUT, 0};
-    return ::poll(&stderr_ready, 1, milliseconds) == 1;
-  }
-
-  void write_pending() {
-    // What could not be reopened is asked first: a pipe that is ready takes PIPE_BUF bytes.
-    while (!pending_.empty() && (reopened_ || is_ready(0))) {
-      // Whole lines, so that none is cut where the reader gives up.
-      const std::size_t most = std::min<std::size_t>(pending_.size(), PIPE_BUF);
-      const std::size_t end = pending_.rfind('\n', most - 1);
-      const auto written = ::write(fd(), pending_.data(), end == pending_.npos ? most : end + 1);
-      if (written >= 0)
-        pending_.erase(0, static_cast<std::size_t>(written));
-      else if (errno == EAGAIN)
-        return;
-      else if (errno != EINTR)
-        pending_.clear();  // Closed, full disk: nobody will ever read it.
-    }
-  }
-
-  int fd() const { return reopened_ ? reopened_.get() : STDERR_FILENO; }
-
-  static constexpr std::size_t most_kept = 65'536;
   const UniqueFd reopened_ = reopen_stderr();
   const bool colour_ = wants_colour();
-  std::string pending_;  ///< What stderr has not taken yet.
-  std::size_t dropped_ = 0;
+  std::string rest_;  ///< Of a line, where a terminal took a part; a pipe takes all or nothing.
+  std::uint64_t dropped_ = 0;
 };
 
 }  // namespace
@@ -141,17 +97,20 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
 void set_up_log(const std::string& level) {
   auto logger = std::make_shared<spdlog::logger>("", std::make_shared<StderrSink>());
   logger->set_pattern("[%Y-%m-%d %H:%M:%S.%e] [%^%l%$] %v");
+  logger->set_error_handler([](const std::string&) {});  // Without memory a line is lost.
   logger->set_level(spdlog::level::from_str(level));
-  auto status = logger->clone(any_level);
-  if (status->level() != spdlog::level::off)
-    status->set_level(spdlog::level::trace);
   spdlog::set_default_logger(std::move(logger));
-  spdlog::register_logger(std::move(status));
 }
 
 void log_at_any_level(std::string_view line) {
-  if (const auto logger = spdlog::get(any_level))
-    logger->info(line);
+  const auto logger = spdlog::default_logger();
+  if (logger->level() != spdlog::level::off)
+    logger->sinks().front()->log({logger->name(), spdlog::level::info, line});
+}
+
+std::string escaped(std::string_view text) {
+  const std::string quoted = fmt::format("{:?}", text);
+  return quoted.substr(1, quoted.size() - 2);
 }
 
 }  // namespace echo

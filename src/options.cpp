@@ -3,185 +3,116 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
-#include <cstdlib>
-#include <functional>
-#include <limits>
 #include <map>
-#include <string_view>
-#include <vector>
 
 namespace echo {
 namespace {
 
-using std::chrono::milliseconds;
 using Units = std::map<std::string, std::uint64_t>;
 
-const Units no_units = {{"", 1}};
-const Units size_units = {{"", 1},
-                          {"k", 1024},
-                          {"kb", 1024},
-                          {"kib", 1024},
-                          {"m", 1024 * 1024},
-                          {"mb", 1024 * 1024},
-                          {"mib", 1024 * 1024}};
+const Units size_units = {{"", 1},        {"k", 1 << 10},  {"kb", 1 << 10}, {"kib", 1 << 10},
+                          {"m", 1 << 20}, {"mb", 1 << 20}, {"mib", 1 << 20}};
 const Units time_units = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}};
 
-struct BadValue {};
+/// Turns what a user writes into what CLI11 reads: plain digits, since it would take 010 for 8, and
+/// words in lower case. Gives nothing for a wrong value.
+using Reader = std::function<std::string(const std::string&)>;
 
-/// Plain decimal digits with one of `units` behind them. CLI11 would take 010 for 8, and +5 for 5.
-std::uint64_t parse_number(const std::string& text, std::uint64_t min, std::uint64_t max,
-                           const Units& units) {
-  std::uint64_t number = 0;
-  const char* const end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, number);
-  const auto unit = units.find(std::string(rest, end));
-  if (error != std::errc() || unit == units.end() || number > max / unit->second ||
-      number * unit->second < min)
-    throw BadValue();
-  return number * unit->second;
-}
-
-milliseconds parse_time(const std::string& text) {
-  const std::uint64_t most = 1'000'000 * time_units.at("h");
-  return milliseconds(parse_number(text, 0, most, time_units));
-}
-
-std::string to_lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](char c) {
-    return 'A' <= c && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return text;
-}
-
-std::string parse_level(const std::string& text) {
-  constexpr std::string_view levels[] = {"trace", "debug", "info", "warn", "error", "off"};
-  std::string level = to_lower(text);
-  if (std::find(std::begin(levels), std::end(levels), level) == std::end(levels))
-    throw BadValue();
-  return level;
-}
-
-/// One option: all that --help says of it, and where its value goes.
-struct Setting {
-  const char* flags;
-  const char* placeholder;
-  const char* variable;
-  const char* default_value;
-  const char* accepts;
-  const char* description;
-  std::function<void(const std::string&)> set;  ///< Throws BadValue.
-  CLI::Option* option = nullptr;
-};
-
-std::vector<Setting> settings_of(Options& options) {
-  return {
-      {"--host", "HOST", "ECHO_SERVER_HOST", "0.0.0.0", "an IPv4 or IPv6 address, or a name",
-       "listen on this address or name; :: serves IPv6 and IPv4",
-       [&options](const std::string& text) {
-         if (text.empty())
-           throw BadValue();
-         options.host = text;
-       }},
-      {"-p,--port", "PORT", "ECHO_SERVER_PORT", "10000", "0 to 65535",
-       "listen on this port, 0 to 65535; 0 lets the system pick one",
-       [&options](const std::string& text) {
-         options.port = static_cast<std::uint16_t>(parse_number(text, 0, 65535, no_units));
-       }},
-      {"-c,--chunk-size", "SIZE", "ECHO_SERVER_CHUNK_SIZE", "16", "1 to 16M",
-       "take at most so many bytes by one recv: 1 to 16M, 64k, 64KiB",
-       [&options](const std::string& text) {
-         options.chunk_size = parse_number(to_lower(text), 1, 16 * size_units.at("m"), size_units);
-       }},
-      {"--max-connections", "N", "ECHO_SERVER_MAX_CONNECTIONS", "1024", "1 or more",
-       "serve so many at once, 1 or more; further clients wait",
-       [&options](const std::string& text) {
-         const std::uint64_t most = std::numeric_limits<std::int64_t>::max();
-         options.max_connections = parse_number(text, 1, most, no_units);
-       }},
-      {"--idle-timeout", "TIME", "ECHO_SERVER_IDLE_TIMEOUT", "0",
-       "a time: 500ms, 30s, 5m, 1h or a number of seconds",
-       "close a connection on which nothing could be received, or\nsent, for so long; 500ms, 30s, "
-       "5m, "
-       "1h or a number of seconds;\n0 is never",
-       [&options](const std::string& text) { options.idle_timeout = parse_time(text); }},
-      {"--drain-timeout", "TIME", "ECHO_SERVER_DRAIN_TIMEOUT", "5s",
-       "a time: 500ms, 30s, 5m, 1h or a number of seconds",
-       "give open connections so long to finish after a stop signal;\n0 cuts them at once",
-       [&options](const std::string& text) { options.drain_timeout = parse_time(text); }},
-      {"--log-level", "LEVEL", "ECHO_SERVER_LOG_LEVEL", "info",
-       "trace, debug, info, warn, error or off", "trace, debug, info, warn, error or off",
-       [&options](const std::string& text) { options.log_level = parse_level(text); }},
+Reader number(std::uint64_t min, std::uint64_t max, const Units& units = {{"", 1}}) {
+  return [=](const std::string& text) -> std::string {
+    std::uint64_t number = 0;
+    const char* const end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data(), end, number);
+    const auto unit = units.find(CLI::detail::to_lower({rest, end}));
+    if (error != std::errc() || unit == units.end() || number > max / unit->second ||
+        number * unit->second < min)
+      return "";
+    return std::to_string(number * unit->second);
   };
 }
 
-void set(const Setting& setting, const std::string& source, const std::string& value) {
-  try {
-    setting.set(value);
-  } catch (const BadValue&) {
-    throw UsageError(source + " '" + value + "': must be " + setting.accepts);
-  }
+std::string level(const std::string& text) {
+  const std::string level = CLI::detail::to_lower(text);
+  const auto levels = {"trace", "debug", "info", "warn", "error", "off"};
+  return std::ranges::count(levels, level) > 0 ? level : "";
 }
 
-/// --help and --version work whatever else is wrong, so they are looked for first, by a parser that
-/// knows nothing else but -v, which can stand before them in one word.
-Information find_request(int argc, const char* const* argv, const CLI::App& app) {
-  CLI::App requests;
-  requests.allow_extras();
-  requests.set_help_flag();
-  requests.add_flag("-v");
-  const auto* const help = requests.add_flag("-h,--help")->disable_flag_override();
-  const auto* const version = requests.add_flag("--version")->disable_flag_override();
-  requests.parse(argc, argv);
-  if (help->count() > 0)
-    return app.help();
-  return version->count() > 0 ? "echo-server " ECHO_SERVER_VERSION "\n" : "";
+/// Adds an option whose environment variable is ECHO_SERVER_ and its long name.
+template <typename Field>
+void add(CLI::App& app, const std::string& names, Field& field, const char* placeholder,
+         const char* default_value, const Reader& read, const std::string& accepts,
+         const std::string& description) {
+  std::string variable = "ECHO_SERVER" + names.substr(names.find("--") + 1);
+  std::ranges::transform(variable, variable.begin(), [](char c) {
+    return c == '-' ? '_' : static_cast<char>(std::toupper(c));
+  });
+  using Value = std::conditional_t<std::is_same_v<Field, std::string>, std::string, std::uint64_t>;
+  CLI::Option* const option = app.add_option_function<Value>(
+      names, [&field](const Value& value) { field = static_cast<Field>(value); },
+      description + " (" + accepts + ")");
+  const auto check = [&app, option, variable, read, accepts](std::string& value) {
+    const std::string plain = read(value);
+    const bool is_typed = std::ranges::count(app.parse_order(), option) > 0;
+    if (plain.empty())
+      throw UsageError((is_typed ? option->get_name() : variable) + " '" + value + "': must be " +
+                       accepts);
+    value = plain;
+    return std::string();
+  };
+  option->type_name(placeholder)->envname(variable)->run_callback_for_default();
+  // Of an option given twice, 0 is the last value.
+  option->transform(CLI::Validator(check, "").application_index(0))->default_val(default_value);
 }
 
 }  // namespace
 
-std::variant<Options, Information> parse_options(int argc, const char* const* argv) {
+Options parse_options(int argc, const char* const* argv) {
   Options options;
-  std::vector<Setting> settings = settings_of(options);
-
   CLI::App app("Sends back to each TCP client every byte that it sends. Ctrl+C stops it.",
                "echo-server");
-  app.set_help_flag();
-  for (Setting& setting : settings) {
-    const std::string description = std::string(setting.description) + "\n(default " +
-                                    setting.default_value + ", environment " + setting.variable +
-                                    ")";
-    setting.option = app.add_option(setting.flags, description)->type_name(setting.placeholder);
-    setting.option->take_last();
-  }
-  const auto* const verbose = app.add_flag("-v,--verbose")
+  app.option_defaults()->take_last();
+  const Reader time = number(0, 1'000'000 * time_units.at("h"), time_units);
+  const std::string times = "500ms, 30s, 5m, 1h or a number of seconds";
+  add(
+      app, "--host", options.host, "HOST", "0.0.0.0", [](const std::string& text) { return text; },
+      "an IPv4 or IPv6 address, or a name", "Listen on this address; :: serves IPv6 and IPv4");
+  add(app, "-p,--port", options.port, "PORT", "10000", number(0, 65535), "0 to 65535",
+      "Listen on this port; 0 lets the system pick a free one");
+  add(app, "-c,--chunk-size", options.chunk_size, "SIZE", "16", number(1, 16 << 20, size_units),
+      "1 to 16M, such as 64k or 64KiB", "Take at most so many bytes by one recv");
+  add(app, "--max-connections", options.max_connections, "N", "1024", number(1, INT64_MAX),
+      "1 or more", "Serve so many at once; further clients wait");
+  add(app, "--idle-timeout", options.idle_timeout, "TIME", "0", time, times,
+      "Close a connection on which nothing could be received, or\nsent, for so long; 0 is never");
+  add(app, "--drain-timeout", options.drain_timeout, "TIME", "5s", time, times,
+      "Give open connections so long to finish after a stop\nsignal; 0 cuts them at once");
+  add(app, "--log-level", options.log_level, "LEVEL", "info", level,
+      "trace, debug, info, warn, error or off", "Log from this level on");
+  // A flag beats a variable, even a wrong one.
+  const auto forget_variable = [&app] { app.get_option("--log-level")->envname(""); };
+  const auto* const verbose = app.add_flag_callback("-v,--verbose", forget_variable)
+                                  ->trigger_on_parse()
                                   ->disable_flag_override()
-                                  ->description("the same as --log-level debug: show every chunk");
-  app.add_flag("--version")->description("print the version and exit");
-  app.add_flag("-h,--help")->description("print this help and exit");
+                                  ->description("The same as --log-level debug, and stronger");
+  const auto* const version = app.set_version_flag("--version", "", "Print the version and exit");
+  const auto* const help = app.set_help_flag("-h,--help", "Print this help and exit");
 
+  // Also where it stands in the place of another flag's value.
+  const auto is_asked = [&](const CLI::Option* flag) {
+    return flag->count() > 0 || std::count(argv, argv + argc, flag->get_name()) > 0;
+  };
   try {
-    if (Information request = find_request(argc, argv, app); !request.empty())
-      return request;
     app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    throw UsageError(error.what());
-  }
-
-  if (verbose->count() > 0) {
-    CLI::Option* const log_level = settings.back().option;
-    if (log_level->count() > 0)
-      throw UsageError("--verbose and --log-level: only one of them can be given");
-    log_level->add_result("debug");
-  }
-  for (const Setting& setting : settings) {
-    const char* const variable = std::getenv(setting.variable);
-    if (setting.option->count() > 0)
-      set(setting, setting.option->get_name(), setting.option->results().back());
-    else if (variable != nullptr && *variable != '\0')
-      set(setting, setting.variable, variable);
+  } catch (const std::runtime_error& error) {
+    if (is_asked(help))
+      options.information = app.help();
+    else if (is_asked(version))
+      options.information = "echo-server " ECHO_SERVER_VERSION "\n";
     else
-      set(setting, "default", setting.default_value);
+      throw UsageError(error.what());
   }
+  if (verbose->count() > 0)
+    options.log_level = "debug";
   return options;
 }
 

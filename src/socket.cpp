@@ -2,47 +2,26 @@
 
 #include <linux/sockios.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <spdlog/spdlog.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <string>
+#include <climits>
+#include <cstring>
 #include <system_error>
 
 namespace echo {
 namespace {
 
-[[noreturn]] void throw_errno(const char* action, const char* object = "") {
-  const int error = errno;  // What is allocated for the exception may change it.
-  throw std::system_error(error, std::system_category(), std::string(action) + object);
-}
-
-/// Calls again as long as a signal interrupted the call (signal(7)).
-template <typename Call>
-auto retry(Call call) {
-  auto result = call();
-  while (result == -1 && errno == EINTR)
-    result = call();
-  return result;
+[[noreturn]] void throw_error(int error, const char* action) {
+  throw std::system_error(error, std::system_category(), action);
 }
 
 template <typename Value>
-void set_option(const UniqueFd& fd, int level, int option, const Value& value, const char* name) {
+void set_option(const UniqueFd& fd, int level, int option, const Value& value, const char* action) {
   if (::setsockopt(fd.get(), level, option, &value, sizeof(value)) == -1)
-    throw_errno("set ", name);
-}
-
-void try_option(const UniqueFd& fd, int level, int option, int value, const char* name) {
-  try {
-    set_option(fd, level, option, value, name);
-  } catch (const std::system_error& error) {
-    spdlog::warn("cannot {}", error.what());
-  }
+    throw_error(errno, action);
 }
 
 /// accept(2) reports what befell a client in the queue, or the network under it; the next client
@@ -55,53 +34,54 @@ bool concerns_one_client(int error) {
 
 }  // namespace
 
-std::size_t Socket::receive(std::span<std::byte> buffer) {
-  const auto count = retry([&] { return ::recv(fd_.get(), buffer.data(), buffer.size(), 0); });
+std::size_t Socket::receive(std::span<std::byte> buffer, std::size_t chunk_size,
+                            const ChunkSeen& seen) {
+  const auto count = TEMP_FAILURE_RETRY(::recv(fd_.get(), buffer.data(), chunk_size, 0));
   if (count == -1)
-    throw_errno("receive");
-  return static_cast<std::size_t>(count);
+    throw_error(errno, "receive");
+  auto end = static_cast<std::size_t>(count);
+  seen(buffer.first(end));
+  int waiting = 0;
+  if (end == chunk_size)
+    ::ioctl(fd_.get(), SIOCINQ, &waiting);
+  const std::size_t most = std::min(end + static_cast<std::size_t>(waiting), buffer.size());
+  while (end < most)
+    end += receive_chunks(buffer.subspan(end, most - end), chunk_size, seen);
+  return end;
 }
 
-std::span<std::size_t> Socket::try_receive(std::span<std::byte> buffer, std::size_t chunk_size,
-                                           std::span<std::size_t> sizes) {
-  std::array<iovec, most_chunks> chunks{};
-  std::array<mmsghdr, most_chunks> messages{};
-  const auto most =
-      static_cast<unsigned>(std::min({most_chunks, sizes.size(), buffer.size() / chunk_size}));
-  for (std::size_t i = 0; i < most; ++i) {
-    chunks[i] = {&buffer[i * chunk_size], chunk_size};
-    messages[i].msg_hdr.msg_iov = &chunks[i];
-    messages[i].msg_hdr.msg_iovlen = 1;
+/// Takes at least one chunk, and at most as many as there is room for; they are there already.
+std::size_t Socket::receive_chunks(std::span<std::byte> buffer, std::size_t chunk_size,
+                                   const ChunkSeen& seen) {
+  constexpr std::size_t most = 16;  // So many fit on the stack without another page of memory.
+  std::array<iovec, most> places{};
+  std::array<mmsghdr, most> messages{};
+  unsigned wanted = 0;
+  for (auto rest = buffer; !rest.empty() && wanted < most; ++wanted) {
+    const auto chunk = rest.first(std::min(rest.size(), chunk_size));
+    places[wanted] = {chunk.data(), chunk.size()};
+    messages[wanted].msg_hdr.msg_iov = &places[wanted];
+    messages[wanted].msg_hdr.msg_iovlen = 1;
+    rest = rest.subspan(chunk.size());
   }
-  const int result =
-      retry([&] { return ::recvmmsg(fd_.get(), messages.data(), most, MSG_DONTWAIT, nullptr); });
-  if (result == -1 && errno != EAGAIN)
-    throw_errno("receive");
-
-  const auto count = static_cast<std::size_t>(std::max(result, 0));
+  const auto count =
+      TEMP_FAILURE_RETRY(::recvmmsg(fd_.get(), messages.data(), wanted, MSG_DONTWAIT, nullptr));
+  if (count == -1)
+    throw_error(errno, "receive");
   std::size_t end = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    sizes[i] = messages[i].msg_len;
-    // More may have arrived behind a short chunk.
-    if (end < i * chunk_size)
-      std::ranges::copy(buffer.subspan(i * chunk_size, sizes[i]), buffer.subspan(end).begin());
-    end += sizes[i];
+  for (const mmsghdr& message : std::span(messages).first(static_cast<std::size_t>(count))) {
+    // A chunk that ends before urgent data is short and leaves a gap (tcp(7)).
+    std::memmove(&buffer[end], message.msg_hdr.msg_iov->iov_base, message.msg_len);
+    seen(buffer.subspan(end, message.msg_len));
+    end += message.msg_len;
   }
-  return sizes.first(count);
+  return end;
 }
 
 std::size_t Socket::send(std::span<const std::byte> data) {
-  const auto send_at_most = [&](std::size_t size, int flags) {
-    return retry([&] { return ::send(fd_.get(), data.data(), size, MSG_NOSIGNAL | flags); });
-  };
-  auto count = send_at_most(data.size(), MSG_DONTWAIT);
-  if (count == -1 && errno == EAGAIN)
-    count = send_at_most(std::min(data.size(), most_awaited_), 0);
-  // Waiting ends when a third of the buffer is free; less may have become free in the time.
-  if (count == -1 && errno == EAGAIN)
-    count = send_at_most(data.size(), MSG_DONTWAIT);
+  const auto count = TEMP_FAILURE_RETRY(::send(fd_.get(), data.data(), data.size(), MSG_NOSIGNAL));
   if (count == -1)
-    throw_errno("send");
+    throw_error(errno, "send");
   return static_cast<std::size_t>(count);
 }
 
@@ -112,78 +92,64 @@ std::size_t Socket::unacknowledged() const {
   socklen_t size = sizeof(error);
   ::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
   if (error != 0)
-    throw std::system_error(error, std::system_category(), "send");
+    throw_error(error, "send");
   int count = 0;
-  if (::ioctl(fd_.get(), SIOCOUTQ, &count) == -1)
-    throw_errno("count unacknowledged bytes");
+  ::ioctl(fd_.get(), SIOCOUTQ, &count);
   return static_cast<std::size_t>(count);
-}
-
-void Socket::shutdown(int how) noexcept {
-  ::shutdown(fd_.get(), how);
 }
 
 void Socket::set_idle_timeout(std::chrono::milliseconds timeout) {
   const timeval limit{timeout.count() / 1000, timeout.count() % 1000 * 1000};
-  set_option(fd_, SOL_SOCKET, SO_RCVTIMEO, limit, "SO_RCVTIMEO");
-  set_option(fd_, SOL_SOCKET, SO_SNDTIMEO, limit, "SO_SNDTIMEO");
-  // A send that waits after a part of the data went returns that part when the time is over, and
-  // only the next one fails. This much goes whole: a socket is writable again when a third of its
-  // buffer, of 16 KiB or more, is free (tcp_wmem in tcp(7)). Not without a timeout: it costs 4 %.
-  most_awaited_ = 4096;
+  set_option(fd_, SOL_SOCKET, SO_RCVTIMEO, limit, "set SO_RCVTIMEO");
+  const auto most = static_cast<int>(std::min<std::int64_t>(timeout.count(), INT_MAX));
+  set_option(fd_, IPPROTO_TCP, TCP_USER_TIMEOUT, most, "set TCP_USER_TIMEOUT");
 }
 
-PathInfo Socket::path_info() const noexcept {
+tcp_info Socket::info() const noexcept {
   tcp_info info{};
   socklen_t size = sizeof(info);
   ::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &size);
-  return {std::chrono::microseconds(info.tcpi_rtt), info.tcpi_total_retrans};
+  return info;
 }
 
-Listener::Listener(const Endpoint& endpoint) {
+Listener::Listener(const Endpoint& endpoint)
+    : fd_(::socket(endpoint.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   const std::string action = "listen on " + endpoint.to_string();
-  fd_ = UniqueFd(::socket(endpoint.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd_)
-    throw_errno(action.c_str());
-  // A restart need not wait for connections of the last run in TIME_WAIT (SO_REUSEADDR, socket(7)).
-  try_option(fd_, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR");
-  if (endpoint.family() == AF_INET6)
-    try_option(fd_, IPPROTO_IPV6, IPV6_V6ONLY, 0, "IPV6_V6ONLY");
-  // Accepted sockets inherit these; to set TCP_NODELAY on each cost short connections 1 %.
-  try_option(fd_, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY");
-  try_option(fd_, SOL_SOCKET, SO_OOBINLINE, 1, "SO_OOBINLINE");
-  if (::bind(fd_.get(), endpoint.address(), endpoint.length()) == -1 ||
+    throw_error(errno, action.c_str());
+  // A restart need not wait for connections of the last run in TIME_WAIT (socket(7)).
+  set_option(fd_, SOL_SOCKET, SO_REUSEADDR, 1, "set SO_REUSEADDR");
+  if (endpoint.storage.ss_family == AF_INET6)
+    set_option(fd_, IPPROTO_IPV6, IPV6_V6ONLY, 0, "set IPV6_V6ONLY");
+  // Accepted sockets inherit these: what is sent leaves at once instead of waiting for an
+  // acknowledgement; urgent data is received in its place (RFC 6093); a peer that vanished is
+  // noticed in the end (tcp(7)).
+  set_option(fd_, IPPROTO_TCP, TCP_NODELAY, 1, "set TCP_NODELAY");
+  set_option(fd_, SOL_SOCKET, SO_OOBINLINE, 1, "set SO_OOBINLINE");
+  set_option(fd_, SOL_SOCKET, SO_KEEPALIVE, 1, "set SO_KEEPALIVE");
+  if (::bind(fd_.get(), endpoint.address(), endpoint.length) == -1 ||
       ::listen(fd_.get(), SOMAXCONN) == -1)
-    throw_errno(action.c_str());
+    throw_error(errno, action.c_str());
 }
 
 Endpoint Listener::local_endpoint() const {
-  sockaddr_storage address{};
-  socklen_t length = sizeof(address);
-  if (::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &length) == -1)
-    throw_errno("ask for the address bound");
-  return {reinterpret_cast<const sockaddr*>(&address), length};
+  Endpoint endpoint;
+  ::getsockname(fd_.get(), endpoint.address(), &endpoint.length);
+  return endpoint;
 }
 
 std::optional<Connection> Listener::accept() {
   for (;;) {
-    sockaddr_storage address{};
-    socklen_t length = sizeof(address);
-    UniqueFd client(retry([&] {
-      return ::accept4(fd_.get(), reinterpret_cast<sockaddr*>(&address), &length, SOCK_CLOEXEC);
-    }));
-    if (client)
-      return Connection{Socket(std::move(client)),
-                        Endpoint(reinterpret_cast<const sockaddr*>(&address), length)};
+    Endpoint peer;
+    const auto fd =
+        TEMP_FAILURE_RETRY(::accept4(fd_.get(), peer.address(), &peer.length, SOCK_CLOEXEC));
+    if (fd != -1)
+      return Connection{Socket(UniqueFd(static_cast<int>(fd))), peer.to_string()};
     if (errno == EINVAL)  // No longer listening.
       return std::nullopt;
     if (!concerns_one_client(errno))
-      throw_errno("accept");
+      throw_error(errno, "accept");
   }
-}
-
-void Listener::shutdown() noexcept {
-  ::shutdown(fd_.get(), SHUT_RDWR);
 }
 
 Listener listen_on_first(const std::vector<Endpoint>& endpoints) {

@@ -51,12 +51,12 @@ std::size_t threads() {
 
 Client::Client(std::uint16_t port, const std::string& host) {
   const echo::Endpoint server = echo::resolve(host, port).front();
-  fd_ = echo::UniqueFd(::socket(server.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+  fd_ = echo::UniqueFd(::socket(server.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   check(static_cast<bool>(fd_), "socket");
   const timeval limit{deadline.count(), 0};
   ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
   ::setsockopt(fd_.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-  check(::connect(fd_.get(), server.address(), server.length()) == 0, "connect");
+  check(::connect(fd_.get(), server.address(), server.length) == 0, "connect");
 }
 
 void Client::send(std::string_view data) {
@@ -153,11 +153,9 @@ void Client::reset() {
 }
 
 std::string Client::address() const {
-  sockaddr_storage address{};
-  socklen_t length = sizeof(address);
-  check(::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &length) == 0,
-        "getsockname");
-  return echo::Endpoint(reinterpret_cast<const sockaddr*>(&address), length).to_string();
+  echo::Endpoint endpoint;
+  check(::getsockname(fd_.get(), endpoint.address(), &endpoint.length) == 0, "getsockname");
+  return endpoint.to_string();
 }
 
 Pair connected_pair() {

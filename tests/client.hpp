@@ -62,7 +62,7 @@ class Client {
 
   /// Closes with a reset (SO_LINGER 0).
   void reset();
-  void close() { fd_.reset(); }
+  void close() { fd_ = {}; }
 
   /// As the server's log writes it.
   std::string address() const;

@@ -56,8 +56,8 @@ std::set<Option> options_in(const std::string& text, const std::regex& entry,
 TEST_CASE("help, manual page and README name the same options, defaults and variables",
           "[program]") {
   const auto help = options_in(test::run({{"--help"}}).out,
-                               std::regex(R"(\n +(-\w)?,? *(--[a-z-]+)(?: ([A-Z]+))?(?=\s))"),
-                               std::regex(R"(\(default (\S+), environment (\S+)\))"));
+                               std::regex(R"(\n +(-\w)?,? *(--[a-z-]+)(?: ([A-Z]+))?(?=[\s=]))"),
+                               std::regex(R"(^(?:=| \[)(\S+?)\]?\s+\(Env:(\S+)\))"));
   CHECK(help.size() == 10);
   CHECK(help.count({"-p --port PORT", "10000", "ECHO_SERVER_PORT"}) == 1);
   CHECK(help.count({"-h --help", "", ""}) == 1);

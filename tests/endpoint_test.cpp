@@ -1,9 +1,8 @@
 #include "echo/endpoint.hpp"
 
-#include <netdb.h>
 #include <netinet/in.h>
 
-#include <system_error>
+#include <stdexcept>
 
 #include "catch.hpp"
 
@@ -32,18 +31,13 @@ TEST_CASE("an IPv4 address seen through IPv6 is written as IPv4", "[endpoint]") 
 
 TEST_CASE("an address that is valid on one link only is written with that link", "[endpoint]") {
   CHECK(text_of("fe80::1%lo", 7) == "[fe80::1%lo]:7");
-  sockaddr_in6 address{};
-  address.sin6_family = AF_INET6;
-  address.sin6_addr.s6_addr[0] = 0xfe;
-  address.sin6_addr.s6_addr[1] = 0x80;
-  address.sin6_scope_id = 0x7fffffff;
-  const echo::Endpoint nowhere(reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  echo::Endpoint nowhere = echo::resolve("fe80::", 0).front();
+  reinterpret_cast<sockaddr_in6&>(nowhere.storage).sin6_scope_id = 0x7fffffff;
   CHECK(nowhere.to_string() == "[fe80::%2147483647]:0");
 }
 
 TEST_CASE("an endpoint that is no internet address is written without a crash", "[endpoint]") {
-  sockaddr address{};
-  CHECK(echo::Endpoint(&address, sizeof(address)).to_string() == "unknown address");
+  CHECK(echo::Endpoint{}.to_string() == "[]:0");
 }
 
 TEST_CASE("a name is resolved to its addresses", "[endpoint]") {
@@ -57,10 +51,9 @@ TEST_CASE("a host that does not exist is an error that names it", "[endpoint]") 
   try {
     echo::resolve("no.such.host.invalid", 10000);
     FAIL("resolved");
-  } catch (const std::system_error& error) {
-    CHECK(error.code().category() == echo::resolver_category());
-    CHECK(std::string(error.code().category().name()) == "resolver");
-    CHECK(std::string(error.what()) ==
-          "resolve 'no.such.host.invalid': " + std::string(::gai_strerror(error.code().value())));
+  } catch (const std::runtime_error& error) {
+    const std::string beginning = "resolve 'no.such.host.invalid': ";
+    CHECK(std::string(error.what()).substr(0, beginning.size()) == beginning);
+    CHECK(std::string(error.what()).size() > beginning.size());
   }
 }

@@ -35,14 +35,16 @@ auto parse(std::vector<const char*> arguments) {
 }
 
 echo::Options options(const std::vector<const char*>& arguments) {
-  return std::get<echo::Options>(parse(arguments));
+  return parse(arguments);
 }
 
-/// In the layout of CLI11 2.1; newer ones write "-p,     --port", and no "Usage: ".
+/// In the layout of CLI11 2.1; newer ones write "-p,     --port PORT [10000]".
 std::string information(const std::vector<const char*>& arguments) {
-  const std::string text = std::get<echo::Information>(parse(arguments));
-  return std::regex_replace(std::regex_replace(text, std::regex(R"((-\w), +--)"), "$1,--"),
-                            std::regex("\n\necho-server \\[OPT"), "\nUsage: echo-server [OPT");
+  std::string text = parse(arguments).information;
+  for (const auto& [newer, older] :
+       {std::pair(R"((-\w), +--)", "$1,--"), std::pair(R"( \[(\S+)\])", "=$1")})
+    text = std::regex_replace(text, std::regex(newer), older);
+  return text;
 }
 
 std::string usage_error(const std::vector<const char*>& arguments) {
@@ -85,6 +87,8 @@ TEST_CASE("each flag sets its option, in every form", "[options]") {
   CHECK(options({"-v"}).log_level == "debug");
   CHECK(options({"--verbose"}).log_level == "debug");
   CHECK(options({"-v", "-v"}).log_level == "debug");
+  CHECK(options({"-v", "--log-level", "error"}).log_level == "debug");
+  CHECK(options({"--log-level", "error", "-v"}).log_level == "debug");
 }
 
 TEST_CASE("numbers are plain decimal digits", "[options]") {
@@ -118,6 +122,7 @@ TEST_CASE("a size may have a unit of 1024", "[options]") {
 TEST_CASE("a time has a unit or is a number of seconds", "[options]") {
   const auto time = [](const char* text) { return options({"--idle-timeout", text}).idle_timeout; };
   CHECK(time("500ms") == milliseconds(500));
+  CHECK(time("500MS") == milliseconds(500));
   CHECK(time("30s") == milliseconds(30'000));
   CHECK(time("5m") == milliseconds(300'000));
   CHECK(time("1h") == milliseconds(3'600'000));
@@ -129,8 +134,8 @@ TEST_CASE("a time has a unit or is a number of seconds", "[options]") {
                           "9999999999h", ""}) {
     CAPTURE(bad);
     CHECK(contains(usage_error({"--drain-timeout", bad}),
-                   "--drain-timeout '" + std::string(bad) + "': must be a time"));
-    CHECK(contains(usage_error({"--idle-timeout", bad}), "500ms, 30s, 5m, 1h"));
+                   "--drain-timeout '" + std::string(bad) + "': must be 500ms, 30s, 5m, 1h or"));
+    CHECK(contains(usage_error({"--idle-timeout", bad}), "--idle-timeout '"));
   }
 }
 
@@ -151,8 +156,7 @@ TEST_CASE("a usage error names what was wrong", "[options]") {
   CHECK(contains(usage_error({"--port"}), "--port"));
   CHECK(contains(usage_error({"--host", ""}), "--host '': must be an IPv4 or IPv6 address"));
   CHECK(contains(usage_error({"--verbose=1"}), "verbose"));
-  CHECK(contains(usage_error({"--help=1"}), "help"));
-  CHECK(contains(usage_error({"-v", "--log-level", "info"}), "--verbose and --log-level"));
+  CHECK(contains(usage_error({"-v", "--log-level", "loud"}), "--log-level 'loud': must be trace"));
 }
 
 TEST_CASE("of an option given twice the last one counts", "[options]") {
@@ -207,7 +211,7 @@ TEST_CASE("help and version work whatever else is wrong", "[options]") {
                                                        {"--port", "--help"},
                                                        {"-v", "--log-level", "info", "-h"},
                                                        {"--help", "--version"}})
-    CHECK(contains(information(arguments), "Usage: echo-server [OPTIONS]"));
+    CHECK(contains(information(arguments), "--max-connections N"));
   CHECK(information({"--port", "x", "--version"}) == "echo-server " ECHO_SERVER_VERSION "\n");
 }
 
@@ -216,13 +220,10 @@ TEST_CASE("help shows every option with its default and its variable", "[options
   for (const char* part :
        {"--host HOST", "-p,--port PORT", "-c,--chunk-size SIZE", "--max-connections N",
         "--idle-timeout TIME", "--drain-timeout TIME", "--log-level LEVEL", "-v,--verbose",
-        "--version", "-h,--help", "default 0.0.0.0, environment ECHO_SERVER_HOST",
-        "default 10000, environment ECHO_SERVER_PORT",
-        "default 16, environment ECHO_SERVER_CHUNK_SIZE",
-        "default 1024, environment ECHO_SERVER_MAX_CONNECTIONS",
-        "default 0, environment ECHO_SERVER_IDLE_TIMEOUT",
-        "default 5s, environment ECHO_SERVER_DRAIN_TIMEOUT",
-        "default info, environment ECHO_SERVER_LOG_LEVEL"}) {
+        "--version", "-h,--help", "HOST=0.0.0.0 (Env:ECHO_SERVER_HOST)",
+        "PORT=10000 (Env:ECHO_SERVER_PORT)", "SIZE=16 (Env:ECHO_SERVER_CHUNK_SIZE)",
+        "N=1024 (Env:ECHO_SERVER_MAX_CONNECTIONS)", "TIME=0 (Env:ECHO_SERVER_IDLE_TIMEOUT)",
+        "TIME=5s (Env:ECHO_SERVER_DRAIN_TIMEOUT)", "LEVEL=info (Env:ECHO_SERVER_LOG_LEVEL)"}) {
     CAPTURE(part);
     CHECK(contains(help, part));
   }

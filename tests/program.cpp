@@ -162,6 +162,22 @@ echo::UniqueFd open_full_disk() {
   return echo::UniqueFd(::open("/dev/full", O_WRONLY | O_CLOEXEC));
 }
 
+LogFile::LogFile() {
+  static int number = 0;
+  path_ = "log-" + std::to_string(::getpid()) + "-" + std::to_string(++number);
+  fd_ = echo::UniqueFd(::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  check(static_cast<bool>(fd_), "create a log file");
+}
+
+LogFile::~LogFile() {
+  std::filesystem::remove(path_);
+}
+
+std::string LogFile::text() const {
+  std::ifstream in(path_);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
 Program::Program(const Setup& setup) {
   std::vector<std::string> command = setup.prefix;
   command.push_back(setup.path);
@@ -269,6 +285,12 @@ std::size_t Program::open_descriptors() const {
   const std::filesystem::directory_iterator entries("/proc/" + std::to_string(server_pid()) +
                                                     "/fd");
   return static_cast<std::size_t>(std::distance(begin(entries), end(entries)));
+}
+
+bool Program::is_stopped() const {
+  std::ifstream status("/proc/" + std::to_string(server_pid()) + "/status");
+  const std::string text(std::istreambuf_iterator<char>(status), {});
+  return text.find("State:\tT") != text.npos;
 }
 
 std::chrono::milliseconds Program::processor_time() const {

@@ -114,6 +114,21 @@ Pipe open_pipe();
 
 echo::UniqueFd open_full_disk();
 
+/// A file for a log; gone with the object.
+class LogFile {
+ public:
+  LogFile();
+  ~LogFile();
+  LogFile(const LogFile&) = delete;
+
+  int fd() const { return fd_.get(); }
+  std::string text() const;
+
+ private:
+  std::string path_;
+  echo::UniqueFd fd_;
+};
+
 /// A child process, echo-server unless the setup names another; ended with the object if it is
 /// still running, by SIGKILL if SIGTERM is not enough.
 class Program {
@@ -126,12 +141,13 @@ class Program {
   std::uint16_t port();
 
   void write(std::string_view input);
-  void close_input() { input_.reset(); }
+  void close_input() { input_ = {}; }
   void signal(int number) const;
 
   /// Waits for the end: its exit status, or minus the number of the signal that ended it.
   int wait(std::chrono::milliseconds patience = deadline);
   bool running();
+  bool is_stopped() const;  ///< By SIGSTOP.
 
   Collector& out() { return out_; }
   Collector& log() { return log_; }

@@ -1,5 +1,7 @@
 #include "echo/session.hpp"
 
+#include <sys/socket.h>
+
 #include <future>
 #include <memory>
 
@@ -13,30 +15,34 @@ using std::chrono::milliseconds;
 /// A session that runs in a thread of its own, and its client.
 class Running {
  public:
+  explicit Running(const echo::SessionLimits& limits) : Running(test::connected_pair(), limits) {}
   explicit Running(std::size_t chunk_size, milliseconds idle_timeout = milliseconds(0))
-      : Running(test::connected_pair(), chunk_size, idle_timeout) {}
+      : Running(echo::SessionLimits{chunk_size, idle_timeout}) {}
 
   ~Running() {
     client.close();
-    session.cut();
+    cut.request_stop();
   }
 
   bool ends() { return end_.wait_for(test::deadline) == std::future_status::ready; }
+  bool ends_well() { return ends() && end_.get(); }
 
   test::Client client;
-  echo::Session session;
+  std::stop_source finish;
+  std::stop_source cut;
+  std::atomic<std::uint64_t> echoed = 0;
 
  private:
-  Running(test::Pair pair, std::size_t chunk_size, milliseconds idle_timeout)
-      : client(std::move(pair.client)),
-        session(std::move(pair.server), {chunk_size, idle_timeout}) {
-    end_ = std::async(std::launch::async, [this] {
-      session.run();
-      session.cut();  // As the server closes it.
-    });
+  Running(test::Pair pair, const echo::SessionLimits& limits) : client(std::move(pair.client)) {
+    end_ = std::async(std::launch::async,
+                      [this, limits, connection = std::move(pair.server)]() mutable {
+                        return echo::Session(std::move(connection), limits,
+                                             {finish.get_token(), cut.get_token()}, echoed)
+                            .run();
+                      });
   }
 
-  std::future<void> end_;
+  std::future<bool> end_;
 };
 
 }  // namespace
@@ -51,7 +57,7 @@ TEST_CASE("every byte comes back in order, whatever the chunk size", "[session]"
     running.client.half_close();
     CHECK(running.client.receive_all().empty());
     REQUIRE(running.ends());
-    CHECK(running.session.bytes_echoed() == data.size());
+    CHECK(running.echoed == data.size());
   }
 }
 
@@ -97,14 +103,14 @@ TEST_CASE("a client that half-closes gets all of its bytes and the end of file",
   running.client.send(data);
   running.client.half_close();
   CHECK((running.client.receive_all() == data));
-  CHECK(running.ends());
+  CHECK(running.ends_well());
 }
 
 TEST_CASE("a session without bytes ends at the end of file", "[session]") {
   Running running(16);
   running.client.half_close();
   REQUIRE(running.ends());
-  CHECK(running.session.bytes_echoed() == 0);
+  CHECK(running.echoed == 0);
 }
 
 TEST_CASE("a client that never reads blocks its session and gets everything when it reads",
@@ -133,27 +139,38 @@ TEST_CASE("a reset ends the session", "[session]") {
   Running running(16);
   REQUIRE(running.client.exchange("hello") == "hello");
   running.client.reset();
-  CHECK(running.ends());
+  CHECK_FALSE(running.ends_well());
+}
+
+TEST_CASE("a session whose idle timeout cannot be set fails", "[session]") {
+  // A Unix socket knows nothing of TCP_USER_TIMEOUT.
+  int ends[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+  const echo::UniqueFd client(ends[0]);
+  std::atomic<std::uint64_t> echoed = 0;
+  CHECK_FALSE(echo::Session({echo::Socket(echo::UniqueFd(ends[1])), "a client"},
+                            {16, milliseconds(1000)}, {}, echoed)
+                  .run());
 }
 
 TEST_CASE("an idle session is closed after the timeout, with nothing added", "[session]") {
   Running running(16, milliseconds(1000));
   REQUIRE(running.client.exchange("hello") == "hello");
   CHECK(running.client.receive_all().empty());
-  CHECK(running.ends());
+  CHECK_FALSE(running.ends_well());
 }
 
 TEST_CASE("a session whose client stopped reading is closed after the timeout", "[session]") {
   Running running(4096, milliseconds(50));
   running.client.send_until_blocked(test::pattern(64 << 20));
-  CHECK(running.ends());
+  CHECK_FALSE(running.ends_well());
 }
 
 TEST_CASE("a session that is told to finish echoes what had arrived and ends", "[session]") {
   Running running(16);
   const std::string data = test::pattern(10'000);
   running.client.send(data);
-  running.session.finish();
+  running.finish.request_stop();
   CHECK((running.client.receive_all() == data));
   CHECK(running.ends());
 }
@@ -162,24 +179,24 @@ TEST_CASE("a session that finishes waits until its client has everything", "[ses
   Running running(4096);
   const std::string data = test::pattern(64 << 20);
   const std::size_t sent = running.client.send_until_blocked(data);
-  running.session.finish();
+  running.finish.request_stop();
   CHECK((running.client.receive_all() == data.substr(0, sent)));
   CHECK(running.ends());
 }
 
 TEST_CASE("a session that is cut ends at once, also while it sends", "[session]") {
   Running idle(16);
-  idle.session.cut();
-  CHECK(idle.ends());
+  idle.cut.request_stop();
+  CHECK(idle.ends_well());
 
   Running sending(4096);
   sending.client.send_until_blocked(test::pattern(64 << 20));
-  sending.session.cut();
-  CHECK(sending.ends());
+  sending.cut.request_stop();
+  CHECK(sending.ends_well());
 
   Running finishing(4096);
   finishing.client.send_until_blocked(test::pattern(64 << 20));
-  finishing.session.finish();
-  finishing.session.cut();
-  CHECK(finishing.ends());
+  finishing.finish.request_stop();
+  finishing.cut.request_stop();
+  CHECK(finishing.ends_well());
 }

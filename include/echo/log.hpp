@@ -1,17 +1,27 @@
 // The log: spdlog, set up to write to stderr without ever waiting for a reader.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
 namespace echo {
 
 /// Sends spdlog's default logger to stderr, from `level` up, in colour on a terminal that knows it
-/// unless NO_COLOR is set and not empty. Logging never waits for a reader: what stderr does not
-/// take is kept as far as a small buffer goes and dropped beyond. Any thread may log.
+/// unless NO_COLOR is set and not empty. A line for which stderr has no room at once is dropped and
+/// counted. Any thread may log.
 void set_up_log(const std::string& level);
 
 /// Logs `line` whatever the level, unless it is off.
 void log_at_any_level(std::string_view line);
+
+/// `text` on one line and harmless to a terminal: control characters, invalid UTF-8, quotes and
+/// backslashes are written as escape sequences.
+std::string escaped(std::string_view text);
+
+/// What a noun ends with behind `count`: 1 byte, 2 bytes.
+constexpr const char* plural(std::uint64_t count) {
+  return count == 1 ? "" : "s";
+}
 
 }  // namespace echo

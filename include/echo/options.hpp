@@ -6,12 +6,12 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
-#include <variant>
 
 namespace echo {
 
 /// What the command line and the environment ask for, checked.
 struct Options {
+  std::string information;  ///< For --help or --version: what to print instead of serving.
   std::string host;
   std::uint16_t port = 0;
   std::size_t chunk_size = 0;  ///< Bytes.
@@ -21,10 +21,7 @@ struct Options {
   std::string log_level;  ///< In lower case.
 };
 
-/// Text for --help or --version, to be printed instead of serving.
-using Information = std::string;
-
-/// Its text names the flag or variable and what it accepts.
+/// Its text names the flag or variable, the value and what is accepted.
 class UsageError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -32,6 +29,6 @@ class UsageError : public std::runtime_error {
 
 /// For each option the flag counts, else the environment variable unless it is empty, else the
 /// default. Throws UsageError.
-std::variant<Options, Information> parse_options(int argc, const char* const* argv);
+Options parse_options(int argc, const char* const* argv);
 
 }  // namespace echo

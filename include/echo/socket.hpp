@@ -1,24 +1,18 @@
 // TCP sockets as objects: a listener that accepts, a stream that receives and sends.
 #pragma once
 
+#include <netinet/tcp.h>
+
 #include <chrono>
 #include <cstddef>
-#include <cstdint>
-#include <limits>
+#include <functional>
 #include <optional>
 #include <span>
-#include <vector>
 
 #include "echo/endpoint.hpp"
 #include "echo/unique_fd.hpp"
 
 namespace echo {
-
-/// What TCP knows of the way to the peer (TCP_INFO in tcp(7)).
-struct PathInfo {
-  std::chrono::duration<double, std::milli> round_trip_time;
-  std::uint32_t retransmissions;
-};
 
 /// A connected, blocking TCP stream. One thread receives and sends; any thread may call `shutdown`
 /// as long as the socket lives. Errors are thrown as std::system_error named after the call.
@@ -26,22 +20,16 @@ class Socket {
  public:
   explicit Socket(UniqueFd fd) : fd_(std::move(fd)) {}
 
-  /// Waits for bytes and takes what is there, at most buffer.size(); 0 is the end of file
-  /// (recv(2)). Throws std::errc::operation_would_block once the idle timeout is over.
-  std::size_t receive(std::span<std::byte> buffer);
+  using ChunkSeen = std::function<void(std::span<const std::byte>)>;
 
-  /// The most chunks that one `try_receive` takes; with 8 bulk is 6 % slower, with 32 3 % faster.
-  static constexpr std::size_t most_chunks = 16;
+  /// Waits for a chunk of at most `chunk_size` bytes (recv(2)). Where it came full, takes with it
+  /// the chunks that are there already, as many as `buffer` has room for, by one more call
+  /// (recvmmsg(2)). They lie one behind the other in `buffer`; `seen` is told each. Returns their
+  /// bytes in all; 0 is the end of file.
+  std::size_t receive(std::span<std::byte> buffer, std::size_t chunk_size, const ChunkSeen& seen);
 
-  /// Takes chunks that are there already, each as by a `receive` of at most `chunk_size` bytes, but
-  /// all by one system call (recvmmsg(2)): at most one for each of `sizes`, and as many as fit into
-  /// `buffer`, where they lie one behind the other. Returns the sizes of those it took: none where
-  /// nothing was there, 0 for the end of file.
-  std::span<std::size_t> try_receive(std::span<std::byte> buffer, std::size_t chunk_size,
-                                     std::span<std::size_t> sizes);
-
-  /// Hands at least one byte of `data` to the system, waiting for room if there is none, and
-  /// returns how many it took (send(2)). Throws std::errc::operation_would_block as `receive` does.
+  /// Waits until the system has taken `data`, and returns how many bytes it took; fewer than all if
+  /// an error came in between (send(2)).
   std::size_t send(std::span<const std::byte> data);
 
   /// Bytes sent that the peer's system has not acknowledged yet (SIOCOUTQ in tcp(7)). Throws "send"
@@ -50,24 +38,27 @@ class Socket {
 
   /// SHUT_RD ends a blocked `receive` once it has taken what had arrived; SHUT_RDWR ends a blocked
   /// `send`, too (shutdown(2)). On a connection that is already gone it does nothing.
-  void shutdown(int how) noexcept;
+  void shutdown(int how) noexcept { ::shutdown(fd_.get(), how); }
 
-  /// The longest that `receive` and `send` wait (SO_RCVTIMEO, SO_SNDTIMEO in socket(7)); 0 is
-  /// forever.
+  /// `receive` waits so long and then throws EAGAIN (SO_RCVTIMEO in socket(7)). A peer that takes
+  /// nothing of what is sent for so long ends the connection with ETIMEDOUT (TCP_USER_TIMEOUT in
+  /// tcp(7)).
   void set_idle_timeout(std::chrono::milliseconds timeout);
 
-  /// Zeros where the system does not tell.
-  PathInfo path_info() const noexcept;
+  /// What TCP knows of the way to the peer (TCP_INFO in tcp(7)); zeros where it does not tell.
+  tcp_info info() const noexcept;
 
  private:
+  std::size_t receive_chunks(std::span<std::byte> buffer, std::size_t chunk_size,
+                             const ChunkSeen& seen);
+
   UniqueFd fd_;
-  std::size_t most_awaited_ = std::numeric_limits<std::size_t>::max();  ///< By one waiting send.
 };
 
 /// A client as `Listener::accept` hands it over.
 struct Connection {
   Socket socket;
-  Endpoint peer;
+  std::string peer;  ///< Its address and port.
 };
 
 /// A listening TCP socket.
@@ -80,16 +71,14 @@ class Listener {
   /// The address and port really bound.
   Endpoint local_endpoint() const;
 
-  /// Blocks for the next client; nothing after `shutdown`. What the client is sent leaves at once,
-  /// instead of waiting for an acknowledgement of what left before (TCP_NODELAY, tcp(7)); urgent
-  /// data is received in its place (SO_OOBINLINE, RFC 6093). Any number of threads may wait here,
+  /// Blocks for the next client; nothing after `shutdown`. Any number of threads may wait here,
   /// each holding one descriptor for the client to come. A client that was gone before it could be
   /// accepted is passed over; any other error is thrown as std::system_error "accept" (accept(2)).
   std::optional<Connection> accept();
 
   /// Ends every `accept`, now and later, drops the clients in the queue and gives the port back.
   /// Any thread may call it.
-  void shutdown() noexcept;
+  void shutdown() noexcept { ::shutdown(fd_.get(), SHUT_RDWR); }
 
  private:
   UniqueFd fd_;

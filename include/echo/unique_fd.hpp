@@ -1,6 +1,8 @@
 // One owner for one file descriptor.
 #pragma once
 
+#include <unistd.h>
+
 #include <utility>
 
 namespace echo {
@@ -10,18 +12,18 @@ class UniqueFd {
  public:
   UniqueFd() = default;
   explicit UniqueFd(int fd) : fd_(fd) {}
-  UniqueFd(UniqueFd&& other) noexcept : fd_(other.release()) {}
-  UniqueFd& operator=(UniqueFd&& other) noexcept;
-  ~UniqueFd() { reset(); }
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  UniqueFd& operator=(UniqueFd other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~UniqueFd() {
+    if (fd_ >= 0)
+      ::close(fd_);
+  }
 
   int get() const { return fd_; }
   explicit operator bool() const { return fd_ >= 0; }
-
-  /// Closes what is owned, if anything. An error of close(2) is of no use to anybody here.
-  void reset() noexcept;
-
-  /// Hands the descriptor to the caller, who now has to close it.
-  int release() noexcept { return std::exchange(fd_, -1); }
 
  private:
   int fd_ = -1;
