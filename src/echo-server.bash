@@ -12,10 +12,11 @@ _echo_server() {
   case $before in
     --host) COMPREPLY=($(compgen -W '0.0.0.0 127.0.0.1 ::' -A hostname -- "$word")) ;;
     --log-level) COMPREPLY=($(compgen -W 'trace debug info warn error off' -- "$word")) ;;
-    -p | --port | -c | --chunk-size | --max-connections | --idle-timeout | --drain-timeout)
+    -p | --port | -c | --chunk-size | --max-connections | --idle-timeout | --drain-timeout | \
+      --delay | --close-after | --reset-after | --exit-after)
       COMPREPLY=() ;;
     *) COMPREPLY=($(compgen -W '--host -p --port -c --chunk-size --max-connections --idle-timeout
-      --drain-timeout --log-level -v --verbose --version -h --help' -- "$word")) ;;
+      --drain-timeout --delay --close-after --reset-after --exit-after --log-level -v --verbose --version -h --help' -- "$word")) ;;
   esac
 }
 

@@ -15,10 +15,9 @@ namespace echo {
 std::string Endpoint::to_string() const {
   const auto& ipv4 = reinterpret_cast<const sockaddr_in&>(storage);
   const auto& ipv6 = reinterpret_cast<const sockaddr_in6&>(storage);
-  const auto* bytes = reinterpret_cast<const unsigned char*>(&ipv4.sin_addr);
   const bool is_mapped = storage.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&ipv6.sin6_addr);
-  if (is_mapped)
-    bytes = &ipv6.sin6_addr.s6_addr[12];
+  const auto* bytes = is_mapped ? &ipv6.sin6_addr.s6_addr[12]
+                                : reinterpret_cast<const unsigned char*>(&ipv4.sin_addr);
   // Not by getnameinfo: its printf touches 10 KiB of a worker's stack, which then stay in memory.
   if (storage.ss_family == AF_INET || is_mapped)
     return fmt::format("{}.{}.{}.{}:{}", bytes[0], bytes[1], bytes[2], bytes[3],

@@ -15,12 +15,10 @@ namespace echo {
 namespace {
 
 bool wants_colour() {
-  const auto variable = [](const char* name) {
-    const char* const value = std::getenv(name);
-    return std::string_view(value == nullptr ? "" : value);
-  };
-  return ::isatty(STDERR_FILENO) == 1 && !variable("TERM").empty() && variable("TERM") != "dumb" &&
-         variable("NO_COLOR").empty();
+  const char* const term = std::getenv("TERM");
+  const char* const no_color = std::getenv("NO_COLOR");
+  return ::isatty(STDERR_FILENO) == 1 && term != nullptr && *term != '\0' &&
+         std::string_view(term) != "dumb" && (no_color == nullptr || *no_color == '\0');
 }
 
 /// A pipe or terminal opened once more, so that O_NONBLOCK is ours alone: others may share the

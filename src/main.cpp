@@ -33,14 +33,17 @@ void serve_until_stopped(echo::Server& server, std::chrono::milliseconds drain_t
   }
 }
 
-void serve(const echo::Options& options) {
+/// Returns the exit status.
+int serve(const echo::Options& options) {
   echo::set_up_log(options.log_level);
   spdlog::debug("starting up on host {}, port {}", echo::escaped(options.host), options.port);
   echo::Listener listener = echo::listen_on_first(echo::resolve(options.host, options.port));
   const std::string address = listener.local_endpoint().to_string();
   const std::size_t connections = echo::raise_descriptor_limit(options.max_connections);
   echo::block_stop_signals();
-  echo::Server server(std::move(listener), connections, {options.chunk_size, options.idle_timeout},
+  echo::Server server(std::move(listener), connections, options.exit_after,
+                      {options.chunk_size, options.idle_timeout, options.delay, options.close_after,
+                       options.reset_after},
                       echo::wake);
   if (!echo::print(STDOUT_FILENO, "Listening on " + address + '\n'))
     spdlog::error("cannot write to stdout: {}", std::strerror(errno));
@@ -50,6 +53,7 @@ void serve(const echo::Options& options) {
   spdlog::debug("waiting for a connection");
   serve_until_stopped(server, options.drain_timeout);
   spdlog::info("stopped: {}", server.totals());
+  return server.has_failed() ? 3 : 0;
 }
 
 }  // namespace
@@ -60,8 +64,8 @@ int main(int argc, char** argv) {
   try {
     const echo::Options options = echo::parse_options(argc, argv);
     if (options.information.empty())
-      serve(options);
-    else if (!echo::print(STDOUT_FILENO, options.information))
+      return serve(options);
+    if (!echo::print(STDOUT_FILENO, options.information))
       throw std::system_error(errno, std::system_category(), "write to stdout");
     return 0;
   } catch (const echo::UsageError& error) {

@@ -15,7 +15,6 @@ namespace echo {
 namespace {
 
 using namespace std::chrono_literals;
-using Clock = std::chrono::steady_clock;
 
 sigset_t set_of(std::initializer_list<int> signals) {
   sigset_t set;
@@ -83,8 +82,8 @@ void block_stop_signals() {
   ::pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
 }
 
-int wait_for_signal(std::optional<Clock::time_point> deadline) {
-  const auto left = deadline ? *deadline - Clock::now() : 0ns;
+int wait_for_signal(std::optional<std::chrono::steady_clock::time_point> deadline) {
+  const auto left = deadline ? *deadline - std::chrono::steady_clock::now() : 0ns;
   const timespec time{std::max(left / 1s, 0L), std::max((left % 1s).count(), 0L)};
   const int signal = ::sigtimedwait(&waited_for, nullptr, deadline ? &time : nullptr);
   return signal == -1 && errno == EAGAIN ? 0 : signal;

@@ -17,10 +17,11 @@ constexpr std::size_t most_waiting = 16;
 
 }  // namespace
 
-Server::Server(Listener listener, std::size_t max_connections, const SessionLimits& limits,
-               std::function<void()> on_end)
+Server::Server(Listener listener, std::size_t max_connections, std::uint64_t exit_after,
+               const SessionLimits& limits, std::function<void()> on_end)
     : listener_(std::move(listener)),
       max_connections_(max_connections),
+      exit_after_(exit_after),
       limits_(limits),
       on_end_(std::move(on_end)) {
   const Lock lock(mutex_);
@@ -34,8 +35,8 @@ Server::Server(Listener listener, std::size_t max_connections, const SessionLimi
 Server::~Server() {
   stop();
   cut();
-  Lock lock(mutex_);
-  ended_.wait(lock, [this] { return waiting_ + open_ == 0; });
+  while (!has_ended())
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
 void Server::stop() {
@@ -46,6 +47,11 @@ void Server::stop() {
 bool Server::has_ended() const {
   const Lock lock(mutex_);
   return waiting_ + open_ == 0;
+}
+
+bool Server::has_failed() const {
+  const Lock lock(mutex_);
+  return served_ == exit_after_ && failed_ > 0;
 }
 
 std::string Server::totals() const {
@@ -65,7 +71,8 @@ void Server::start_worker() {
 /// Expects mutex_ to be held. What fails here is tried again at the next client.
 void Server::start_missing_workers() {
   try {
-    while (waiting_ < workers_ahead && waiting_ + open_ < max_connections_)
+    while (waiting_ < workers_ahead && waiting_ + open_ < max_connections_ &&
+           served_ + waiting_ < exit_after_)
       start_worker();
     if (std::exchange(in_trouble_, false))
       spdlog::error("accepting connections again");
@@ -89,46 +96,45 @@ void Server::report_trouble(std::string_view action, const std::exception& error
 /// The last that a worker does is to count itself out, so that nobody need know its thread.
 void Server::work() {
   Lock lock(mutex_);
-  while (auto connection = next_connection(lock)) {
+  while (auto socket = next_client(lock)) {
     --waiting_;
-    ++served_;
     const std::size_t open = ++open_;
+    if (++served_ == exit_after_)
+      listener_.shutdown();
     start_missing_workers();
 
     lock.unlock();
-    spdlog::info("connection accepted from {} ({} open)", connection->peer, open);
+    spdlog::info("connection accepted from {} ({} open)", socket->peer(), open);
     if (open == max_connections_)
       spdlog::warn("connection limit of {} reached: further clients wait", max_connections_);
     {
-      Session session(std::move(*connection), limits_, {finish_.get_token(), cut_.get_token()},
-                      echoed_);
-      session.run();
+      Session session(std::move(*socket), limits_, finish_.get_token(), cut_.get_token(), echoed_);
+      const bool ended_well = session.run();
       if (!finish_.stop_requested())
         spdlog::debug("waiting for a connection");
       lock.lock();
+      failed_ += ended_well ? 0 : 1;
       --open_;
       ++waiting_;
       lock.unlock();
     }  // Closed behind the count: a client that has seen the end is not counted any more.
     lock.lock();
-    if (waiting_ > most_waiting)
+    if (waiting_ > most_waiting || served_ + waiting_ > exit_after_)
       break;
   }
   --waiting_;
-  if (waiting_ + open_ == 0) {
-    ended_.notify_all();
+  if (waiting_ + open_ == 0)
     on_end_();
-  }
 }
 
 /// Waits without the lock. Nothing means that this worker is not needed any more.
-std::optional<Connection> Server::next_connection(Lock& lock) {
+std::optional<Socket> Server::next_client(Lock& lock) {
   while (!finish_.stop_requested()) {
     lock.unlock();
     try {
-      auto connection = listener_.accept();
+      auto socket = listener_.accept();
       lock.lock();
-      return connection;
+      return socket;
     } catch (const std::exception& error) {
       lock.lock();
       // Those who wait have a descriptor each, so only the last one's failure turns clients away.
@@ -137,7 +143,7 @@ std::optional<Connection> Server::next_connection(Lock& lock) {
       report_trouble("accept", error);
     }
     lock.unlock();
-    wait_unless(finish_.get_token(), std::chrono::milliseconds(100));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
     lock.lock();
   }
   return std::nullopt;

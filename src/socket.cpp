@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <climits>
 #include <cstring>
 #include <system_error>
@@ -14,6 +13,7 @@
 namespace echo {
 namespace {
 
+/// Takes errno before the exception is allocated, which may change it.
 [[noreturn]] void throw_error(int error, const char* action) {
   throw std::system_error(error, std::system_category(), action);
 }
@@ -26,11 +26,9 @@ void set_option(const UniqueFd& fd, int level, int option, const Value& value, c
 
 /// accept(2) reports what befell a client in the queue, or the network under it; the next client
 /// has nothing to do with it.
-bool concerns_one_client(int error) {
-  constexpr std::array errors = {ECONNABORTED, EPROTO,     ENETDOWN,     ENOPROTOOPT, EHOSTDOWN,
-                                 ENONET,       EOPNOTSUPP, EHOSTUNREACH, ENETUNREACH};
-  return std::ranges::find(errors, error) != errors.end();
-}
+constexpr std::array errors_of_one_client = {ECONNABORTED, EPROTO,       ENETDOWN,
+                                             ENOPROTOOPT,  EHOSTDOWN,    ENONET,
+                                             EOPNOTSUPP,   EHOSTUNREACH, ENETUNREACH};
 
 }  // namespace
 
@@ -98,6 +96,10 @@ std::size_t Socket::unacknowledged() const {
   return static_cast<std::size_t>(count);
 }
 
+void Socket::reset_when_closed() {
+  set_option(fd_, SOL_SOCKET, SO_LINGER, linger{1, 0}, "set SO_LINGER");
+}
+
 void Socket::set_idle_timeout(std::chrono::milliseconds timeout) {
   const timeval limit{timeout.count() / 1000, timeout.count() % 1000 * 1000};
   set_option(fd_, SOL_SOCKET, SO_RCVTIMEO, limit, "set SO_RCVTIMEO");
@@ -138,16 +140,16 @@ Endpoint Listener::local_endpoint() const {
   return endpoint;
 }
 
-std::optional<Connection> Listener::accept() {
+std::optional<Socket> Listener::accept() {
   for (;;) {
     Endpoint peer;
     const auto fd =
         TEMP_FAILURE_RETRY(::accept4(fd_.get(), peer.address(), &peer.length, SOCK_CLOEXEC));
     if (fd != -1)
-      return Connection{Socket(UniqueFd(static_cast<int>(fd))), peer.to_string()};
+      return Socket(UniqueFd(static_cast<int>(fd)), peer.to_string());
     if (errno == EINVAL)  // No longer listening.
       return std::nullopt;
-    if (!concerns_one_client(errno))
+    if (std::ranges::count(errors_of_one_client, errno) == 0)
       throw_error(errno, "accept");
   }
 }

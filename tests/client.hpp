@@ -74,7 +74,7 @@ class Client {
 
 /// The two ends of one connection.
 struct Pair {
-  echo::Connection server;
+  echo::Socket server;
   Client client;
 };
 Pair connected_pair();

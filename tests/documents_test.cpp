@@ -58,7 +58,7 @@ TEST_CASE("help, manual page and README name the same options, defaults and vari
   const auto help = options_in(test::run({{"--help"}}).out,
                                std::regex(R"(\n +(-\w)?,? *(--[a-z-]+)(?: ([A-Z]+))?(?=[\s=]))"),
                                std::regex(R"(^(?:=| \[)(\S+?)\]?\s+\(Env:(\S+)\))"));
-  CHECK(help.size() == 10);
+  CHECK(help.size() == 14);
   CHECK(help.count({"-p --port PORT", "10000", "ECHO_SERVER_PORT"}) == 1);
   CHECK(help.count({"-h --help", "", ""}) == 1);
 

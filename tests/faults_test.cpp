@@ -347,6 +347,11 @@ TEST_CASE("no command line or environment ends the program by a signal", "[progr
                                           "--idle-timeout",
                                           "--drain-timeout",
                                           "--log-level",
+                                          "--delay",
+                                          "--close-after",
+                                          "--reset-after",
+                                          "--exit-after",
+                                          "never",
                                           "--version",
                                           "-h",
                                           "--",
@@ -384,8 +389,8 @@ TEST_CASE("no command line or environment ends the program by a signal", "[progr
                                           "@file",
                                           "--config"};
   const std::vector<std::string> variables = {
-      "HOST",         "PORT",          "CHUNK_SIZE", "MAX_CONNECTIONS",
-      "IDLE_TIMEOUT", "DRAIN_TIMEOUT", "LOG_LEVEL"};
+      "HOST",      "PORT",  "CHUNK_SIZE",  "MAX_CONNECTIONS", "IDLE_TIMEOUT", "DRAIN_TIMEOUT",
+      "LOG_LEVEL", "DELAY", "CLOSE_AFTER", "RESET_AFTER",     "EXIT_AFTER"};
   for (int i = 0; i < (test::sanitized ? 500 : 2000); ++i) {
     test::Setup setup;
     for (std::size_t n = random(6); n > 0; --n)

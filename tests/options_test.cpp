@@ -10,6 +10,7 @@
 namespace {
 
 using std::chrono::milliseconds;
+constexpr std::uint64_t never = UINT64_MAX;
 
 /// Sets variables for as long as it lives.
 class Environment {
@@ -70,6 +71,10 @@ TEST_CASE("without flags the defaults hold", "[options]") {
   CHECK(defaults.max_connections == 1024);
   CHECK(defaults.idle_timeout == milliseconds(0));
   CHECK(defaults.drain_timeout == milliseconds(5000));
+  CHECK(defaults.delay == milliseconds(0));
+  CHECK(defaults.close_after == never);
+  CHECK(defaults.reset_after == never);
+  CHECK(defaults.exit_after == never);
   CHECK(defaults.log_level == "info");
 }
 
@@ -83,6 +88,10 @@ TEST_CASE("each flag sets its option, in every form", "[options]") {
   CHECK(options({"--max-connections", "7"}).max_connections == 7);
   CHECK(options({"--idle-timeout", "30s"}).idle_timeout == milliseconds(30'000));
   CHECK(options({"--drain-timeout", "0"}).drain_timeout == milliseconds(0));
+  CHECK(options({"--delay", "20ms"}).delay == milliseconds(20));
+  CHECK(options({"--close-after", "100"}).close_after == 100);
+  CHECK(options({"--reset-after", "1k"}).reset_after == 1024);
+  CHECK(options({"--exit-after", "3"}).exit_after == 3);
   CHECK(options({"--log-level", "warn"}).log_level == "warn");
   CHECK(options({"-v"}).log_level == "debug");
   CHECK(options({"--verbose"}).log_level == "debug");
@@ -117,6 +126,42 @@ TEST_CASE("a size may have a unit of 1024", "[options]") {
     CAPTURE(bad);
     CHECK(contains(usage_error({"-c", bad}), "--chunk-size '" + std::string(bad) + "': must be 1"));
   }
+}
+
+TEST_CASE("a number of bytes or clients may be never", "[options]") {
+  for (const char* text : {"never", "NEVER", "Never"}) {
+    CHECK(options({"--close-after", text}).close_after == never);
+    CHECK(options({"--reset-after", text}).reset_after == never);
+    CHECK(options({"--exit-after", text}).exit_after == never);
+    CHECK(usage_error({"--chunk-size", text}) != "no error");
+  }
+  CHECK(options({"--close-after", "0"}).close_after == 0);
+  CHECK(options({"--reset-after", "1T"}).reset_after == 1ULL << 40);
+  CHECK(options({"--reset-after", "1024GiB"}).reset_after == 1ULL << 40);
+  CHECK(options({"--reset-after", "3gb"}).reset_after == 3ULL << 30);
+  CHECK(options({"--reset-after", "1TiB"}).reset_after == 1ULL << 40);
+  for (const char* bad : {"2T", "1025G", "1099511627777", "-1", "nev", "never1", "", "0x1"})
+    CHECK(usage_error({"--close-after", bad}) ==
+          "--close-after '" + std::string(bad) +
+              "': must be 0 to 1T, such as 100 or 64k, or never");
+  for (const char* bad : {"0", "1k", "-1", "", "5x"})
+    CHECK(usage_error({"--exit-after", bad}) ==
+          "--exit-after '" + std::string(bad) + "': must be 1 or more, or never");
+}
+
+TEST_CASE("a close and a reset exclude each other, wherever they come from", "[options]") {
+  const std::string either = ": --close-after or --reset-after must be never";
+  CHECK(usage_error({"--close-after", "1", "--reset-after", "2k"}) ==
+        "--close-after '1' and --reset-after '2048'" + either);
+  CHECK(options({"--close-after", "1", "--reset-after", "never"}).close_after == 1);
+  const Environment close{{"ECHO_SERVER_CLOSE_AFTER", "0"}};
+  CHECK(usage_error({"--reset-after", "0"}) ==
+        "ECHO_SERVER_CLOSE_AFTER '0' and --reset-after '0'" + either);
+  CHECK(options({"--reset-after", "7", "--close-after", "never"}).reset_after == 7);
+  CHECK(contains(information({"--reset-after", "0", "--help"}), "--max-connections N"));
+  const Environment reset{{"ECHO_SERVER_RESET_AFTER", "3"}};
+  CHECK(usage_error({}) == "ECHO_SERVER_CLOSE_AFTER '0' and ECHO_SERVER_RESET_AFTER '3'" + either);
+  CHECK(options({"--close-after", "never"}).reset_after == 3);
 }
 
 TEST_CASE("a time has a unit or is a number of seconds", "[options]") {
@@ -169,7 +214,9 @@ TEST_CASE("each option has its environment variable, and a flag beats it", "[opt
       {"ECHO_SERVER_HOST", "::1"},        {"ECHO_SERVER_PORT", "81"},
       {"ECHO_SERVER_CHUNK_SIZE", "1k"},   {"ECHO_SERVER_MAX_CONNECTIONS", "3"},
       {"ECHO_SERVER_IDLE_TIMEOUT", "1m"}, {"ECHO_SERVER_DRAIN_TIMEOUT", "2ms"},
-      {"ECHO_SERVER_LOG_LEVEL", "ERROR"}};
+      {"ECHO_SERVER_LOG_LEVEL", "ERROR"}, {"ECHO_SERVER_DELAY", "3s"},
+      {"ECHO_SERVER_CLOSE_AFTER", "4"},   {"ECHO_SERVER_RESET_AFTER", "never"},
+      {"ECHO_SERVER_EXIT_AFTER", "5"}};
   const echo::Options from_environment = options({});
   CHECK(from_environment.host == "::1");
   CHECK(from_environment.port == 81);
@@ -178,6 +225,10 @@ TEST_CASE("each option has its environment variable, and a flag beats it", "[opt
   CHECK(from_environment.idle_timeout == milliseconds(60'000));
   CHECK(from_environment.drain_timeout == milliseconds(2));
   CHECK(from_environment.log_level == "error");
+  CHECK(from_environment.delay == milliseconds(3000));
+  CHECK(from_environment.close_after == 4);
+  CHECK(from_environment.reset_after == never);
+  CHECK(from_environment.exit_after == 5);
   CHECK(options({"--port", "82"}).port == 82);
   CHECK(options({"-v"}).log_level == "debug");
   CHECK(options({"--log-level", "off"}).log_level == "off");
@@ -217,13 +268,27 @@ TEST_CASE("help and version work whatever else is wrong", "[options]") {
 
 TEST_CASE("help shows every option with its default and its variable", "[options]") {
   const std::string help = information({"--help"});
-  for (const char* part :
-       {"--host HOST", "-p,--port PORT", "-c,--chunk-size SIZE", "--max-connections N",
-        "--idle-timeout TIME", "--drain-timeout TIME", "--log-level LEVEL", "-v,--verbose",
-        "--version", "-h,--help", "HOST=0.0.0.0 (Env:ECHO_SERVER_HOST)",
-        "PORT=10000 (Env:ECHO_SERVER_PORT)", "SIZE=16 (Env:ECHO_SERVER_CHUNK_SIZE)",
-        "N=1024 (Env:ECHO_SERVER_MAX_CONNECTIONS)", "TIME=0 (Env:ECHO_SERVER_IDLE_TIMEOUT)",
-        "TIME=5s (Env:ECHO_SERVER_DRAIN_TIMEOUT)", "LEVEL=info (Env:ECHO_SERVER_LOG_LEVEL)"}) {
+  for (const char* part : {"--host HOST",
+                           "-p,--port PORT",
+                           "-c,--chunk-size SIZE",
+                           "--max-connections N",
+                           "--idle-timeout TIME",
+                           "--drain-timeout TIME",
+                           "--log-level LEVEL",
+                           "-v,--verbose",
+                           "--version",
+                           "-h,--help",
+                           "HOST=0.0.0.0 (Env:ECHO_SERVER_HOST)",
+                           "PORT=10000 (Env:ECHO_SERVER_PORT)",
+                           "SIZE=16 (Env:ECHO_SERVER_CHUNK_SIZE)",
+                           "N=1024 (Env:ECHO_SERVER_MAX_CONNECTIONS)",
+                           "TIME=0 (Env:ECHO_SERVER_IDLE_TIMEOUT)",
+                           "TIME=5s (Env:ECHO_SERVER_DRAIN_TIMEOUT)",
+                           "--delay TIME=0 (Env:ECHO_SERVER_DELAY)",
+                           "--close-after SIZE=never (Env:ECHO_SERVER_CLOSE_AFTER)",
+                           "--reset-after SIZE=never (Env:ECHO_SERVER_RESET_AFTER)",
+                           "--exit-after N=never (Env:ECHO_SERVER_EXIT_AFTER)",
+                           "LEVEL=info (Env:ECHO_SERVER_LOG_LEVEL)"}) {
     CAPTURE(part);
     CHECK(contains(help, part));
   }

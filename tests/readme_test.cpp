@@ -130,8 +130,7 @@ TEST_CASE("each place in the source that the README names is there", "[documents
   for (std::sregex_iterator at(readme.begin(), readme.end(), place), end; at != end; ++at) {
     CAPTURE(at->str());
     CHECK((*at)[2] == (*at)[3]);
-    CHECK(
-        std::regex_search(test::contents_of((*at)[2]), std::regex((*at)[1].str() + "\\b")));
+    CHECK(std::regex_search(test::contents_of((*at)[2]), std::regex((*at)[1].str() + "\\b")));
     ++places;
   }
   CHECK(places >= 9);

@@ -15,8 +15,10 @@ using test::Client;
 /// A started server on loopback.
 class Running {
  public:
-  explicit Running(std::size_t max_connections = 1024, echo::SessionLimits limits = {16, {}})
-      : Running(echo::Listener(echo::resolve("127.0.0.1", 0).front()), max_connections, limits) {}
+  explicit Running(std::size_t max_connections = 1024, echo::SessionLimits limits = {16, {}},
+                   std::uint64_t exit_after = UINT64_MAX)
+      : Running(echo::Listener(echo::resolve("127.0.0.1", 0).front()), max_connections, limits,
+                exit_after) {}
 
   bool has_ended() {
     return test::eventually([this] { return server.has_ended(); });
@@ -32,10 +34,11 @@ class Running {
   echo::Server server;
 
  private:
-  Running(echo::Listener listener, std::size_t max_connections, echo::SessionLimits limits)
+  Running(echo::Listener listener, std::size_t max_connections, echo::SessionLimits limits,
+          std::uint64_t exit_after)
       : endpoint(listener.local_endpoint()),
         port(test::port_of(endpoint)),
-        server(std::move(listener), max_connections, limits, [this] { told = true; }) {}
+        server(std::move(listener), max_connections, exit_after, limits, [this] { told = true; }) {}
 };
 
 /// Whether nothing has come for the client so far.

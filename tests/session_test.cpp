@@ -34,12 +34,11 @@ class Running {
 
  private:
   Running(test::Pair pair, const echo::SessionLimits& limits) : client(std::move(pair.client)) {
-    end_ = std::async(std::launch::async,
-                      [this, limits, connection = std::move(pair.server)]() mutable {
-                        return echo::Session(std::move(connection), limits,
-                                             {finish.get_token(), cut.get_token()}, echoed)
-                            .run();
-                      });
+    end_ = std::async(std::launch::async, [this, limits,
+                                           socket = std::move(pair.server)]() mutable {
+      return echo::Session(std::move(socket), limits, finish.get_token(), cut.get_token(), echoed)
+          .run();
+    });
   }
 
   std::future<bool> end_;
@@ -148,9 +147,9 @@ TEST_CASE("a session whose idle timeout cannot be set fails", "[session]") {
   REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
   const echo::UniqueFd client(ends[0]);
   std::atomic<std::uint64_t> echoed = 0;
-  CHECK_FALSE(echo::Session({echo::Socket(echo::UniqueFd(ends[1])), "a client"},
-                            {16, milliseconds(1000)}, {}, echoed)
-                  .run());
+  CHECK_FALSE(
+      echo::Session({echo::UniqueFd(ends[1]), "a client"}, {16, milliseconds(1000)}, {}, {}, echoed)
+          .run());
 }
 
 TEST_CASE("an idle session is closed after the timeout, with nothing added", "[session]") {

@@ -95,7 +95,7 @@ echo::Listener listen_on(const std::string& host) {
 TEST_CASE("a socket receives what there is, at most what is asked, and 0 at the end of file",
           "[socket]") {
   auto [connection, client] = test::connected_pair();
-  echo::Socket& socket = connection.socket;
+  echo::Socket& socket = connection;
   client.send("abcdef");
   client.half_close();
   CHECK(receive_text(socket, 4) == "abcd");
@@ -107,31 +107,31 @@ TEST_CASE("a socket receives what there is, at most what is asked, and 0 at the 
 TEST_CASE("chunks that wait are taken together, none longer than asked", "[socket]") {
   auto [connection, client] = test::connected_pair();
   client.send("abcdefghij");
-  const Taken few = take_waiting(connection.socket, client);
+  const Taken few = take_waiting(connection, client);
   CHECK(few.text == "abcdefghij");
   CHECK(few.sizes == std::vector<std::size_t>{4, 4, 2});
   client.send("abcdefgh");
-  CHECK(take_waiting(connection.socket, client).sizes == std::vector<std::size_t>{4, 4});
+  CHECK(take_waiting(connection, client).sizes == std::vector<std::size_t>{4, 4});
   client.send("abcd");
-  CHECK(take_waiting(connection.socket, client).sizes == std::vector<std::size_t>{4});
+  CHECK(take_waiting(connection, client).sizes == std::vector<std::size_t>{4});
   client.send(std::string(400, 'x') + "rest");
-  CHECK(take_waiting(connection.socket, client).sizes == std::vector<std::size_t>(100, 4));
-  CHECK(take_waiting(connection.socket, client).text == "rest");
+  CHECK(take_waiting(connection, client).sizes == std::vector<std::size_t>(100, 4));
+  CHECK(take_waiting(connection, client).text == "rest");
 }
 
 TEST_CASE("no more chunks are taken than there is room for", "[socket]") {
   auto [connection, client] = test::connected_pair();
   client.send("abcdefghijkl");
-  CHECK(take_waiting(connection.socket, client, 1).text == "abcd");
-  CHECK(take_waiting(connection.socket, client, 2).text == "efghijkl");
+  CHECK(take_waiting(connection, client, 1).text == "abcd");
+  CHECK(take_waiting(connection, client, 2).text == "efghijkl");
 }
 
 TEST_CASE("an end of file behind a full chunk is left to the next receive", "[socket]") {
   auto [connection, client] = test::connected_pair();
   client.send("abcd");
   client.half_close();
-  CHECK(take_waiting(connection.socket, client).sizes == std::vector<std::size_t>{4});
-  CHECK(take_waiting(connection.socket, client).sizes == std::vector<std::size_t>{0});
+  CHECK(take_waiting(connection, client).sizes == std::vector<std::size_t>{4});
+  CHECK(take_waiting(connection, client).sizes == std::vector<std::size_t>{0});
 }
 
 TEST_CASE("a short one of the chunks taken together leaves no gap", "[socket]") {
@@ -140,14 +140,14 @@ TEST_CASE("a short one of the chunks taken together leaves no gap", "[socket]") 
   client.send("abcdefgh12");
   client.send_urgent("!");
   client.send("ijklm");
-  const Taken taken = take_waiting(connection.socket, client);
+  const Taken taken = take_waiting(connection, client);
   CHECK(taken.text == "abcdefgh12!ijklm");
   CHECK(taken.sizes == std::vector<std::size_t>{4, 4, 2, 4, 2});
 }
 
 TEST_CASE("a send waits until the system has taken everything", "[socket]") {
   auto [connection, client] = test::connected_pair();
-  echo::Socket& socket = connection.socket;
+  echo::Socket& socket = connection;
   const std::string data = test::pattern(64 << 20);
   auto sent = std::async(std::launch::async, [&] { return socket.send(bytes(data)); });
   CHECK((client.receive(data.size()) == data));
@@ -156,7 +156,7 @@ TEST_CASE("a send waits until the system has taken everything", "[socket]") {
 
 TEST_CASE("unacknowledged bytes are counted until the client's system has them", "[socket]") {
   auto [connection, client] = test::connected_pair();
-  echo::Socket& socket = connection.socket;
+  echo::Socket& socket = connection;
   CHECK(socket.unacknowledged() == 0);
   int small = 1;
   ::setsockopt(client.fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
@@ -169,7 +169,7 @@ TEST_CASE("unacknowledged bytes are counted until the client's system has them",
 TEST_CASE("bytes that cannot be delivered any more are an error, also behind an end of file",
           "[socket]") {
   auto [connection, client] = test::connected_pair();
-  echo::Socket& socket = connection.socket;
+  echo::Socket& socket = connection;
   int small = 1;
   ::setsockopt(client.fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
   socket.send(bytes(test::pattern(100'000)));
@@ -186,7 +186,7 @@ TEST_CASE("bytes that cannot be delivered any more are an error, also behind an 
 
 TEST_CASE("a broken connection is an error with the system's words", "[socket]") {
   auto [connection, client] = test::connected_pair();
-  echo::Socket& socket = connection.socket;
+  echo::Socket& socket = connection;
   client.reset();
   std::array<std::byte, 4> buffer{};
   const auto received = error_of([&] { socket.receive(buffer, buffer.size(), [](auto) {}); });
@@ -198,7 +198,7 @@ TEST_CASE("a broken connection is an error with the system's words", "[socket]")
 }
 
 TEST_CASE("a call on no socket is an error that names the call", "[socket]") {
-  echo::Socket socket{echo::UniqueFd()};
+  echo::Socket socket(echo::UniqueFd(), "");
   std::array<std::byte, 4> buffer{};
   const auto text_of = [](auto call) -> std::string {
     const auto error = error_of(call);
@@ -215,7 +215,7 @@ TEST_CASE("a call on no socket is an error that names the call", "[socket]") {
 
 TEST_CASE("the idle timeout ends a receive and a send that wait", "[socket]") {
   auto [connection, client] = test::connected_pair();
-  echo::Socket& socket = connection.socket;
+  echo::Socket& socket = connection;
   socket.set_idle_timeout(std::chrono::milliseconds(50));
   std::array<std::byte, 4> buffer{};
   CHECK(error_of([&] { socket.receive(buffer, 4, [](auto) {}); }).code() ==
@@ -229,7 +229,7 @@ TEST_CASE("the idle timeout ends a receive and a send that wait", "[socket]") {
 
 TEST_CASE("shutting down another thread's socket wakes it", "[socket]") {
   auto [connection, client] = test::connected_pair();
-  echo::Socket& socket = connection.socket;
+  echo::Socket& socket = connection;
   std::array<std::byte, 4> buffer{};
   Sleeper sleeper;
   auto received = std::async(std::launch::async, [&] {
@@ -244,7 +244,7 @@ TEST_CASE("shutting down another thread's socket wakes it", "[socket]") {
 
 TEST_CASE("what TCP knows of the way is there for a live connection", "[socket]") {
   auto [connection, client] = test::connected_pair();
-  const echo::Socket& socket = connection.socket;
+  const echo::Socket& socket = connection;
   CHECK(socket.info().tcpi_rtt > 0);
   CHECK(socket.info().tcpi_total_retrans == 0);
   CHECK(socket.info().tcpi_snd_mss > 500);
@@ -256,9 +256,9 @@ TEST_CASE("a listener on port 0 tells the port it got, and hands over clients", 
   Client client(port_of(listener.local_endpoint()));
   auto connection = listener.accept();
   REQUIRE(connection);
-  CHECK(connection->peer == client.address());
+  CHECK(connection->peer() == client.address());
   client.send("hi");
-  CHECK(receive_text(connection->socket, 16) == "hi");
+  CHECK(receive_text(*connection, 16) == "hi");
 }
 
 TEST_CASE("what is sent leaves at once, urgent data stays in its place, and a lost peer is noticed",
@@ -281,9 +281,9 @@ TEST_CASE("what is sent leaves at once, urgent data stays in its place, and a lo
 TEST_CASE("a listener on :: serves IPv4 clients and knows them as such", "[socket]") {
   echo::Listener listener = listen_on("::");
   const Client four(port_of(listener.local_endpoint()), "127.0.0.1");
-  CHECK(listener.accept()->peer == four.address());
+  CHECK(listener.accept()->peer() == four.address());
   const Client six(port_of(listener.local_endpoint()), "::1");
-  CHECK(listener.accept()->peer == six.address());
+  CHECK(listener.accept()->peer() == six.address());
 }
 
 TEST_CASE("an address in use is an error that names it", "[socket]") {

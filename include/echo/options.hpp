@@ -18,7 +18,11 @@ struct Options {
   std::size_t max_connections = 0;
   std::chrono::milliseconds idle_timeout{};  ///< 0 is never.
   std::chrono::milliseconds drain_timeout{};
-  std::string log_level;  ///< In lower case.
+  std::chrono::milliseconds delay{};
+  std::uint64_t close_after = 0;  ///< Bytes; the largest number is never, also for the next two.
+  std::uint64_t reset_after = 0;  ///< Bytes.
+  std::uint64_t exit_after = 0;   ///< Clients.
+  std::string log_level;          ///< In lower case.
 };
 
 /// Its text names the flag or variable, the value and what is accepted.

@@ -1,7 +1,6 @@
 // The workers that accept and serve, their number, and how they stop.
 #pragma once
 
-#include <condition_variable>
 #include <functional>
 #include <mutex>
 
@@ -15,10 +14,11 @@ namespace echo {
 /// the next client waits in the kernel's queue.
 class Server {
  public:
-  /// Starts to serve. `on_end` is called when the last worker has ended, from that worker's
+  /// Starts to serve, and accepts `exit_after` clients at most: then it gives the port back, and
+  /// ends when they do. `on_end` is called when the last worker has ended, from that worker's
   /// thread. Throws std::system_error if not even one thread can be started.
-  Server(Listener listener, std::size_t max_connections, const SessionLimits& limits,
-         std::function<void()> on_end);
+  Server(Listener listener, std::size_t max_connections, std::uint64_t exit_after,
+         const SessionLimits& limits, std::function<void()> on_end);
 
   /// Stops, cuts and waits for the end.
   ~Server();
@@ -32,6 +32,9 @@ class Server {
   /// Whether no worker is left. Any thread may ask.
   bool has_ended() const;
 
+  /// Whether all of `exit_after` clients were accepted, and one of them failed or idled.
+  bool has_failed() const;
+
   /// Connections open and served, bytes echoed and the time up, as text. Any thread may ask.
   std::string totals() const;
 
@@ -43,10 +46,11 @@ class Server {
   void start_missing_workers();
   void report_trouble(std::string_view action, const std::exception& error);
   void work();
-  std::optional<Connection> next_connection(Lock& lock);
+  std::optional<Socket> next_client(Lock& lock);
 
   Listener listener_;
   const std::size_t max_connections_;
+  const std::uint64_t exit_after_;
   const SessionLimits limits_;
   const std::function<void()> on_end_;
   const Clock::time_point start_ = Clock::now();
@@ -55,10 +59,10 @@ class Server {
   std::atomic<std::uint64_t> echoed_ = 0;
 
   mutable std::mutex mutex_;  ///< For all below.
-  std::condition_variable ended_;
-  std::size_t waiting_ = 0;  ///< Workers that wait for a client.
-  std::size_t open_ = 0;     ///< Workers that serve one.
+  std::size_t waiting_ = 0;   ///< Workers that wait for a client.
+  std::size_t open_ = 0;      ///< Workers that serve one.
   std::uint64_t served_ = 0;
+  std::uint64_t failed_ = 0;
   bool in_trouble_ = false;  ///< With `accept`, or to start a worker, and the log was told.
   std::optional<Clock::time_point> last_report_;
 };

@@ -18,7 +18,10 @@ namespace echo {
 /// as long as the socket lives. Errors are thrown as std::system_error named after the call.
 class Socket {
  public:
-  explicit Socket(UniqueFd fd) : fd_(std::move(fd)) {}
+  Socket(UniqueFd fd, std::string peer) : fd_(std::move(fd)), peer_(std::move(peer)) {}
+
+  /// The peer's address and port.
+  const std::string& peer() const { return peer_; }
 
   using ChunkSeen = std::function<void(std::span<const std::byte>)>;
 
@@ -40,6 +43,9 @@ class Socket {
   /// `send`, too (shutdown(2)). On a connection that is already gone it does nothing.
   void shutdown(int how) noexcept { ::shutdown(fd_.get(), how); }
 
+  /// The end of the socket breaks the connection off by a reset (SO_LINGER in socket(7)).
+  void reset_when_closed();
+
   /// `receive` waits so long and then throws EAGAIN (SO_RCVTIMEO in socket(7)). A peer that takes
   /// nothing of what is sent for so long ends the connection with ETIMEDOUT (TCP_USER_TIMEOUT in
   /// tcp(7)).
@@ -53,12 +59,7 @@ class Socket {
                              const ChunkSeen& seen);
 
   UniqueFd fd_;
-};
-
-/// A client as `Listener::accept` hands it over.
-struct Connection {
-  Socket socket;
-  std::string peer;  ///< Its address and port.
+  std::string peer_;
 };
 
 /// A listening TCP socket.
@@ -74,7 +75,7 @@ class Listener {
   /// Blocks for the next client; nothing after `shutdown`. Any number of threads may wait here,
   /// each holding one descriptor for the client to come. A client that was gone before it could be
   /// accepted is passed over; any other error is thrown as std::system_error "accept" (accept(2)).
-  std::optional<Connection> accept();
+  std::optional<Socket> accept();
 
   /// Ends every `accept`, now and later, drops the clients in the queue and gives the port back.
   /// Any thread may call it.
