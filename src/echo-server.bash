@@ -12,11 +12,13 @@ _echo_server() {
   case $before in
     --host) COMPREPLY=($(compgen -W '0.0.0.0 127.0.0.1 ::' -A hostname -- "$word")) ;;
     --log-level) COMPREPLY=($(compgen -W 'trace debug info warn error off' -- "$word")) ;;
-    -p | --port | -c | --chunk-size | --max-connections | --idle-timeout | --drain-timeout | \
-      --delay | --close-after | --reset-after | --exit-after)
+    --close-after | --reset-after | --exit-after)
+      COMPREPLY=($(compgen -W 'never' -- "$word")) ;;
+    -p | --port | -c | --chunk-size | --max-connections | --idle-timeout | --drain-timeout | --delay)
       COMPREPLY=() ;;
     *) COMPREPLY=($(compgen -W '--host -p --port -c --chunk-size --max-connections --idle-timeout
-      --drain-timeout --delay --close-after --reset-after --exit-after --log-level -v --verbose --version -h --help' -- "$word")) ;;
+      --drain-timeout --delay --close-after --reset-after --exit-after --log-level -v --verbose
+      --version -h --help' -- "$word")) ;;
   esac
 }
 

@@ -23,7 +23,8 @@ std::string Endpoint::to_string() const {
     return fmt::format("{}.{}.{}.{}:{}", bytes[0], bytes[1], bytes[2], bytes[3],
                        ntohs(ipv4.sin_port));  // At the same place in both.
   std::array<char, INET6_ADDRSTRLEN + IF_NAMESIZE> host{};
-  ::getnameinfo(address(), length, host.data(), host.size(), nullptr, 0, NI_NUMERICHOST);
+  ::getnameinfo(reinterpret_cast<const sockaddr*>(&storage), length, host.data(), host.size(),
+                nullptr, 0, NI_NUMERICHOST);
   return fmt::format("[{}]:{}", host.data(), ntohs(ipv6.sin6_port));
 }
 

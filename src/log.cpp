@@ -64,9 +64,8 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
     formatter_->format(message, line);
     rest_.assign(line.data(), line.size());
     if (colour_) {
-      const char colour = std::string_view("762311").at(static_cast<std::size_t>(message.level));
       rest_.insert(message.color_range_end, "\033[0m");
-      rest_.insert(message.color_range_start, fmt::format("\033[3{}m", colour));
+      rest_.insert(message.color_range_start, fmt::format("\033[3{}m", "762311"[message.level]));
     }
     if (dropped_ > 0)
       rest_.insert(0, fmt::format("[{} line{} dropped here: nobody read them]\n", dropped_,

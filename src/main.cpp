@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <cstring>
 
 #include "echo/log.hpp"
 #include "echo/options.hpp"
@@ -11,14 +10,14 @@
 
 namespace {
 
-/// Waits for signals until the server has ended: by a stop signal, then by itself or, when the
-/// drain is over, by the cut.
+/// Handles signals until the last worker has ended, which SIGUSR2 tells. After a stop signal what
+/// is left when the drain is over is cut.
 void serve_until_stopped(echo::Server& server, std::chrono::milliseconds drain_timeout) {
   std::optional<std::chrono::steady_clock::time_point> end_of_drain;
   while (!server.has_ended()) {
     const int signal = echo::wait_for_signal(end_of_drain);
     if (signal == SIGINT || signal == SIGTERM) {
-      echo::restore_stop_signals();
+      echo::restore_stop_signals();  // First, so that a second one ends whatever hangs below.
       spdlog::info("stopping on {}: {}; {} s to finish, Ctrl+C again stops now",
                    signal == SIGINT ? "SIGINT" : "SIGTERM", server.totals(),
                    std::chrono::duration<double>(drain_timeout).count());

@@ -40,8 +40,8 @@ Server::~Server() {
 }
 
 void Server::stop() {
-  finish_.request_stop();
   listener_.shutdown();
+  finish_.request_stop();
 }
 
 bool Server::has_ended() const {
@@ -68,7 +68,7 @@ void Server::start_worker() {
   ++waiting_;
 }
 
-/// Expects mutex_ to be held. What fails here is tried again at the next client.
+/// Expects mutex_ to be held. What fails here is tried again when the next client is taken.
 void Server::start_missing_workers() {
   try {
     while (waiting_ < workers_ahead && waiting_ + open_ < max_connections_ &&
@@ -93,7 +93,8 @@ void Server::report_trouble(std::string_view action, const std::exception& error
                 code == EMFILE ? " the limit of open files (ulimit -n) is reached;" : "");
 }
 
-/// The last that a worker does is to count itself out, so that nobody need know its thread.
+/// Threads are detached; the count takes the place of join. When the last worker has counted itself
+/// out and unlocked mutex_, nobody touches the server any more.
 void Server::work() {
   Lock lock(mutex_);
   while (auto socket = next_client(lock)) {
@@ -117,7 +118,7 @@ void Server::work() {
       --open_;
       ++waiting_;
       lock.unlock();
-    }  // Closed behind the count: a client that has seen the end is not counted any more.
+    }  // Closed after the count: a client that was served to its end is no longer in `totals`.
     lock.lock();
     if (waiting_ > most_waiting || served_ + waiting_ > exit_after_)
       break;
@@ -127,7 +128,7 @@ void Server::work() {
     on_end_();
 }
 
-/// Waits without the lock. Nothing means that this worker is not needed any more.
+/// Expects mutex_ to be held, and waits without it. Returns nothing when this worker is to end.
 std::optional<Socket> Server::next_client(Lock& lock) {
   while (!finish_.stop_requested()) {
     lock.unlock();
@@ -137,7 +138,7 @@ std::optional<Socket> Server::next_client(Lock& lock) {
       return socket;
     } catch (const std::exception& error) {
       lock.lock();
-      // Those who wait have a descriptor each, so only the last one's failure turns clients away.
+      // accept4 takes a descriptor before it blocks, so the others that wait have one each.
       if (waiting_ > 1)
         return std::nullopt;
       report_trouble("accept", error);

@@ -12,7 +12,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-/// What is sent back at once; of bytes not more than this, unless a single chunk is larger.
+/// At most this much goes into one send, unless a single chunk is larger.
 constexpr std::size_t most_chunks = 64;
 constexpr std::size_t most_bytes = 65'536;
 /// Between two looks whether a client's system has everything.
@@ -83,22 +83,20 @@ void Session::echo() {
   end_on_purpose(buffer);
 }
 
-/// Whatever the client sends from now on must not cost it a byte of what it was sent.
+/// The end comes only when the client's system has every byte: from then on data of the client may
+/// be answered with a reset (RFC 9293, 3.6.1), which destroys what is still on its way.
 void Session::end_on_purpose(std::span<std::byte> buffer) {
   on_purpose_ = true;
-  if (limits_.reset_after < limits_.close_after) {
-    wait_until_acknowledged();
-    socket_.reset_when_closed();
-    return;
-  }
+  wait_until_acknowledged();
+  if (limits_.reset_after < limits_.close_after)
+    return socket_.reset_when_closed();
   socket_.shutdown(SHUT_WR);
   while (receive(buffer) > 0)
     continue;
 }
 
-/// Returns 0 when the client has ended or, after a stop, has everything. To close before that is
-/// not safe: a byte that arrives after the close is answered with a reset (RFC 9293, 3.6.1), which
-/// would destroy what is still on its way.
+/// Returns 0 when the client has ended or, after a stop, when its system has every byte, so that
+/// the socket can be closed.
 std::size_t Session::receive(std::span<std::byte> buffer) {
   const auto log = [this](auto chunk) { log_chunk(chunk); };
   const std::size_t size = socket_.receive(buffer, limits_.chunk_size, log);
@@ -113,8 +111,11 @@ std::size_t Session::receive(std::span<std::byte> buffer) {
 /// Waits until the client's system has everything that was sent, or until the cut.
 void Session::wait_until_acknowledged() {
   for (milliseconds pause(1); socket_.unacknowledged() > 0 && !cut_.stop_requested();
-       pause = std::min(2 * pause, longest_pause))
+       pause = std::min(2 * pause, longest_pause)) {
+    if (on_purpose_)
+      socket_.discard();  // A client that sends all before it reads would never read.
     wait_unless(cut_, pause);
+  }
 }
 
 void Session::send_all(std::span<const std::byte> data) {

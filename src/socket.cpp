@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <climits>
 #include <cstring>
 #include <system_error>
 
@@ -43,8 +42,8 @@ std::size_t Socket::receive(std::span<std::byte> buffer, std::size_t chunk_size,
   if (end == chunk_size)
     ::ioctl(fd_.get(), SIOCINQ, &waiting);
   const std::size_t most = std::min(end + static_cast<std::size_t>(waiting), buffer.size());
-  while (end < most)
-    end += receive_chunks(buffer.subspan(end, most - end), chunk_size, seen);
+  for (std::size_t taken = 1; taken > 0 && end < most; end += taken)
+    taken = receive_chunks(buffer.subspan(end, most - end), chunk_size, seen);
   return end;
 }
 
@@ -114,7 +113,7 @@ tcp_info Socket::info() const noexcept {
   return info;
 }
 
-Listener::Listener(const Endpoint& endpoint)
+Listener::Listener(Endpoint endpoint)
     : fd_(::socket(endpoint.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   const std::string action = "listen on " + endpoint.to_string();
   if (!fd_)
@@ -143,10 +142,10 @@ Endpoint Listener::local_endpoint() const {
 std::optional<Socket> Listener::accept() {
   for (;;) {
     Endpoint peer;
-    const auto fd =
-        TEMP_FAILURE_RETRY(::accept4(fd_.get(), peer.address(), &peer.length, SOCK_CLOEXEC));
-    if (fd != -1)
-      return Socket(UniqueFd(static_cast<int>(fd)), peer.to_string());
+    UniqueFd client(static_cast<int>(
+        TEMP_FAILURE_RETRY(::accept4(fd_.get(), peer.address(), &peer.length, SOCK_CLOEXEC))));
+    if (client)
+      return Socket(std::move(client), peer.to_string());
     if (errno == EINVAL)  // No longer listening.
       return std::nullopt;
     if (std::ranges::count(errors_of_one_client, errno) == 0)

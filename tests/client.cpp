@@ -50,7 +50,7 @@ std::size_t threads() {
 }
 
 Client::Client(std::uint16_t port, const std::string& host) {
-  const echo::Endpoint server = echo::resolve(host, port).front();
+  echo::Endpoint server = echo::resolve(host, port).front();
   fd_ = echo::UniqueFd(::socket(server.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   check(static_cast<bool>(fd_), "socket");
   const timeval limit{deadline.count(), 0};

@@ -224,6 +224,45 @@ TEST_CASE("a client that goes on sending gets all of its bytes before the reset"
   CHECK(program.log().wait_for("closed on purpose (307200 bytes echoed"));
 }
 
+TEST_CASE("a client that sends all before it reads gets its bytes, too", "[program]") {
+  for (const std::string option : {"--close-after", "--reset-after"}) {
+    CAPTURE(option);
+    Program program(on_loopback({option, "1M", "--chunk-size", "4k"}));
+    Client client(program.port());
+    const int small = 65'536;
+    ::setsockopt(client.fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+    const std::string data = test::pattern(40 << 20);
+    client.send(data);
+    CHECK((client.receive(1 << 20) == data.substr(0, 1 << 20)));
+    CHECK(receive_to_the_end(client).data.empty());
+    client.close();
+    CHECK(program.log().wait_for("closed on purpose (1048576 bytes echoed"));
+  }
+}
+
+TEST_CASE("a stop costs a client none of its bytes, though it goes on sending", "[program]") {
+  for (const bool stops_first : {false, true}) {
+    CAPTURE(stops_first);
+    Program program(on_loopback({"--close-after", "1M", "-c", "4k", "--drain-timeout", "1h"}));
+    Client client(program.port());
+    const int small = 65'536;
+    ::setsockopt(client.fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+    const std::string data = test::pattern(64 << 20);
+    const std::size_t before = stops_first ? 1 << 19 : 2 << 20;
+    client.send(data.substr(0, before));
+    program.signal(SIGTERM);
+    REQUIRE(program.log().wait_for("stopping on SIGTERM"));
+    const std::string rest = data.substr(before);
+    auto sent = send_all(client, rest);
+    CHECK((client.receive(1 << 20) == data.substr(0, 1 << 20)));
+    CHECK(receive_to_the_end(client).data.empty());
+    CHECK(program.wait() == 0);
+    CHECK(program.log().text().find("closed on purpose (1048576 bytes") != std::string::npos);
+    client.close();
+    sent.get();
+  }
+}
+
 TEST_CASE("a client that ends before the limit is an ordinary one", "[program]") {
   for (const std::string option : {"--close-after", "--reset-after"}) {
     Program program(on_loopback({option, "100"}));

@@ -117,10 +117,23 @@ TEST_CASE("what is typed in the README gives what it shows", "[program]") {
 TEST_CASE("the README's script starts a server, uses it and stops it", "[program]") {
   const auto scripts = test::readme_blocks("bash");
   REQUIRE(scripts.size() == 1);
-  const auto finished = test::run(script_of(scripts.front().text));
+  const std::string script = scripts.front().text;
+  const auto finished = test::run(script_of(script));
   CHECK(finished.status == 0);
   CHECK(finished.out == "hello\n");
   CHECK(finished.log.find("stopped: 0 connections open, 1 connection served") != std::string::npos);
+
+  // The line with the client, and another one in its place.
+  const std::regex client(R"(\nprintf .*)");
+  REQUIRE(std::regex_search(script, client));
+  const auto status_with = [&](const std::string& other) {
+    return test::run(script_of(std::regex_replace(script, client, "\n" + other))).status;
+  };
+  CHECK(status_with(R"(nc -N 127.0.0.1 "$${address##*:}" </dev/null | grep -x hello)") == 1);
+  const std::string reset = R"py(python3 -c "import socket, struct
+with socket.create_connection(('127.0.0.1', $${address##*:})) as client:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))")py";
+  CHECK(status_with(reset) == 3);
 }
 
 TEST_CASE("each place in the source that the README names is there", "[documents]") {

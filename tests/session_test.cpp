@@ -152,6 +152,11 @@ TEST_CASE("a session whose idle timeout cannot be set fails", "[session]") {
           .run());
 }
 
+TEST_CASE("a session for which there is no memory fails", "[session]") {
+  Running running(std::size_t{1} << 60);
+  CHECK_FALSE(running.ends_well());
+}
+
 TEST_CASE("an idle session is closed after the timeout, with nothing added", "[session]") {
   Running running(16, milliseconds(1000));
   REQUIRE(running.client.exchange("hello") == "hello");

@@ -15,7 +15,6 @@ struct Endpoint {
   socklen_t length = sizeof(storage);
 
   sockaddr* address() { return reinterpret_cast<sockaddr*>(&storage); }
-  const sockaddr* address() const { return reinterpret_cast<const sockaddr*>(&storage); }
 
   /// "127.0.0.1:10000" or "[::1]:10000". An IPv4 address seen through IPv6 (RFC 4291, 2.5.5.2) is
   /// written as IPv4.

@@ -15,8 +15,8 @@ namespace echo {
 class Server {
  public:
   /// Starts to serve, and accepts `exit_after` clients at most: then it gives the port back, and
-  /// ends when they do. `on_end` is called when the last worker has ended, from that worker's
-  /// thread. Throws std::system_error if not even one thread can be started.
+  /// ends when the last of them has ended. `on_end` is called when the last worker has ended, from
+  /// that worker's thread. Throws std::system_error if not even one thread can be started.
   Server(Listener listener, std::size_t max_connections, std::uint64_t exit_after,
          const SessionLimits& limits, std::function<void()> on_end);
 
@@ -59,7 +59,7 @@ class Server {
   std::atomic<std::uint64_t> echoed_ = 0;
 
   mutable std::mutex mutex_;  ///< For all below.
-  std::size_t waiting_ = 0;   ///< Workers that wait for a client.
+  std::size_t waiting_ = 0;   ///< Workers that wait for a client, or are about to.
   std::size_t open_ = 0;      ///< Workers that serve one.
   std::uint64_t served_ = 0;
   std::uint64_t failed_ = 0;

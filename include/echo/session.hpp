@@ -25,7 +25,8 @@ class Session {
           std::atomic<std::uint64_t>& total);
 
   /// Sends back what the client sends until the end of file, a limit, a stop, the idle timeout or
-  /// an error, and logs how it ended. Returns false for idling and for an error. Throws nothing.
+  /// an error, and logs how it ended. Returns false where it ended by idling or by an error, and
+  /// neither a limit was reached nor the session cut. Throws nothing.
   bool run();
 
  private:

@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 
 #include <chrono>
+#include <climits>
 #include <cstddef>
 #include <functional>
 #include <optional>
@@ -15,7 +16,7 @@
 namespace echo {
 
 /// A connected, blocking TCP stream. One thread receives and sends; any thread may call `shutdown`
-/// as long as the socket lives. Errors are thrown as std::system_error named after the call.
+/// as long as the socket lives. Errors are thrown as std::system_error "<action>: <reason>".
 class Socket {
  public:
   Socket(UniqueFd fd, std::string peer) : fd_(std::move(fd)), peer_(std::move(peer)) {}
@@ -38,6 +39,9 @@ class Socket {
   /// Bytes sent that the peer's system has not acknowledged yet (SIOCOUTQ in tcp(7)). Throws "send"
   /// if they cannot be delivered any more.
   std::size_t unacknowledged() const;
+
+  /// Takes what has arrived and throws it away; waits for nothing (MSG_TRUNC in tcp(7)).
+  void discard() noexcept { ::recv(fd_.get(), nullptr, INT_MAX, MSG_DONTWAIT | MSG_TRUNC); }
 
   /// SHUT_RD ends a blocked `receive` once it has taken what had arrived; SHUT_RDWR ends a blocked
   /// `send`, too (shutdown(2)). On a connection that is already gone it does nothing.
@@ -66,15 +70,16 @@ class Socket {
 class Listener {
  public:
   /// Binds and listens, on IPv6 for IPv4 clients, too (IPV6_V6ONLY off, ipv6(7)). Port 0 lets the
-  /// system choose. Throws std::system_error "listen on <endpoint>".
-  explicit Listener(const Endpoint& endpoint);
+  /// system choose. Throws std::system_error "listen on <endpoint>" or "set <option>".
+  explicit Listener(Endpoint endpoint);
 
   /// The address and port really bound.
   Endpoint local_endpoint() const;
 
-  /// Blocks for the next client; nothing after `shutdown`. Any number of threads may wait here,
-  /// each holding one descriptor for the client to come. A client that was gone before it could be
-  /// accepted is passed over; any other error is thrown as std::system_error "accept" (accept(2)).
+  /// Blocks for the next client; returns nothing after `shutdown`. Any number of threads may wait
+  /// here, each holding one descriptor for the client to come. A client that was gone before it
+  /// could be accepted is passed over; any other error is thrown as std::system_error "accept"
+  /// (accept(2)).
   std::optional<Socket> accept();
 
   /// Ends every `accept`, now and later, drops the clients in the queue and gives the port back.

@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
-"""Runs the load generator against echo-server and its peers, and writes a table, a chart and the
-raw numbers. The build's target `bench` calls it."""
+"""Measures echo-server and its peers. Writes a page, a chart and the raw numbers to the output
+folder. The build's target `bench` calls it."""
 
 import argparse
 import dataclasses
 import json
 import os
 import pathlib
-import platform
 import random
+import re
 import resource
-import select
 import shutil
 import signal
 import socket
@@ -21,35 +20,34 @@ import time
 
 HERE = pathlib.Path(__file__).parent
 OURS = "echo-server"
+BURSTS = "bare C, recvmmsg"
+NOTES = "Python notes"
+ANY_CORE = "any core"
 ONE_CORE = "client and server on one core"
 TWO_CORES = "client and server on a core each"
 
-# What each server is called in the table. {bin} is the directory of the programs, {chunk} the size
-# of a read.
+# How each server is started. {bin} is the folder of the programs, {chunk} the most bytes that one
+# receive takes.
 COMMANDS = {
-    OURS: "{server} --host 127.0.0.1 --port 0 {flags}",
-    "bare C": "{bin}/bare {port} {chunk} spawn",
-    "bare C, gathering": "{bin}/bare {port} {chunk} spawn gather",
-    "bare C, reusing threads": "{bin}/bare {port} {chunk} reuse",
-    "asio, threads": "{bin}/asio_threads {port} {peer_chunk}",
-    "asio, asynchronous": "{bin}/asio_async {port} {peer_chunk}",
+    OURS: "{server} --host 127.0.0.1 --port {port} {flags}",
+    "bare C": "{bin}/bare {port} {chunk} {threads}",
+    BURSTS: "{bin}/bare {port} {chunk} {threads} 256",
+    "asio, threads": "{bin}/asio_threads {port} {chunk}",
+    "asio, asynchronous": "{bin}/asio_async {port} {chunk}",
+    "Python, threads": "{python} {here}/peers/threading_server.py {port} {chunk}",
+    NOTES: "{python} {here}/peers/notes.py {port} {quiet}",
     "tcpserver cat": "tcpserver -HRl0 -c 1000 127.0.0.1 {port} cat",
     "socat": "socat TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,nodelay PIPE",
     "ncat": "ncat -l -k --exec /bin/cat 127.0.0.1 {port}",
-    "Python, threads": "{python} {here}/peers/threading_server.py {port} {peer_chunk}",
-    "Python notes": "{python} {here}/peers/notes.py {port}",
-    "Python notes, quiet": "{python} {here}/peers/notes.py {port} quiet",
 }
-ALL = list(COMMANDS)
-ALL_BUT_REUSE = [name for name in ALL if name != "bare C, reusing threads"]
-# Why a server fails where its failure does not say so itself.
+# These can be told how much to take by one receive.
+TOLD = [OURS, "bare C", "asio, threads", "asio, asynchronous", "Python, threads"]
+# These cannot. They are left out where messages are longer than the chunk, unless that is large.
+NOT_TOLD = ["tcpserver cat", "socat", "ncat"]
+# Why a server fails, where its failure does not say so itself.
 REASONS = {
-    ("ncat", "bulk-16"): "blocks on writing to cat while cat blocks on writing to it",
-    ("ncat", "bulk-64k"): "blocks on writing to cat while cat blocks on writing to it",
-    ("Python notes", "churn"): "serves one client after another",
-    ("ncat", "churn"): "drops what comes back after the client's half-close",
-    ("Python notes", "ping-pong-50"): "serves one client after another",
-    ("Python notes, quiet", "ping-pong-50"): "serves one client after another",
+    ("ncat", "bulk-64k"): "it waits to write to cat while cat waits to write to it",
+    ("ncat", "churn"): "it drops what comes back after the client's half-close",
 }
 
 
@@ -57,63 +55,53 @@ REASONS = {
 class Workload:
     key: str
     title: str
-    load: str  # What load does: its arguments.
-    flags: str  # Those of echo-server.
-    metric: str
-    unit: str
+    load: str  # The arguments of load.
+    unit: str  # Of load's numbers, the one that counts.
     servers: list
-    chunk: int = 16  # Of the bare limit.
-    peer_chunk: int = 1024  # What others' examples take, unless the workload says.
-    placement: str = "any core"
+    flags: str = ""  # Those of echo-server.
+    chunk: int = 16  # What the flags mean, for the peers.
+    placement: str = ONE_CORE
+    threads: str = "spawn"  # Of bare.
     less_is_better: bool = False
 
     @property
-    def chart_title(self):
-        return self.title.replace("connections", "conn.").replace("connection", "conn.")
+    def heading(self):
+        return f"{self.title}, {self.unit}" + (" (less is better)" if self.less_is_better else "")
 
 
-def idle(count):
-    return Workload(
-        f"idle-{count}", f"{count:,} idle connections", f"idle {{port}} {count} {{pid}}",
-        "--max-connections 20000", "kib_per_connection_echoed", "KiB per connection",
-        [OURS, "bare C", "bare C, gathering", "asio, threads", "asio, asynchronous"],
-        placement=ONE_CORE, less_is_better=True)
+def ping_pong(key, title, connections, size, servers, **more):
+    load = f"ping-pong {{port}} {connections} {size} {{seconds}}"
+    return Workload(key, title, load, "round trips/s", servers, **more)
 
 
-VERBOSE = [OURS, "Python notes"]
+def bulk(key, title, servers, **more):
+    return Workload(key, title, "bulk {port} {seconds}", "MB/s", servers, placement=ANY_CORE,
+                    **more)
+
+
 WORKLOADS = [
-    Workload("ping-pong-16", "ping-pong, 1 connection, 16 bytes",
-             "ping-pong {port} 1 16 {seconds}", "", "messages_per_s", "round trips/s",
-             ALL_BUT_REUSE, placement=ONE_CORE),
-    Workload("ping-pong-100", "ping-pong, 1 connection, 100 bytes",
-             "ping-pong {port} 1 100 {seconds}", "", "messages_per_s", "round trips/s",
-             ALL_BUT_REUSE, placement=ONE_CORE),
-    Workload("bulk-16", "bulk, 1 connection, default chunk", "bulk {port} {bytes} {seconds}",
-             "", "megabytes_per_s", "MB/s", ALL_BUT_REUSE),
-    Workload("bulk-64k", "bulk, 1 connection, chunk 64k", "bulk {port} {bytes} {seconds}",
-             "--chunk-size 64k", "megabytes_per_s", "MB/s",
-             [name for name in ALL_BUT_REUSE if "gathering" not in name and "notes" not in name],
-             chunk=65536, peer_chunk=65536),
-    Workload("ping-pong-50", "ping-pong, 50 connections, 512 bytes, chunk 4k",
-             "ping-pong {port} 50 512 {seconds}", "--chunk-size 4k", "messages_per_s",
-             "round trips/s",
-             [name for name in ALL_BUT_REUSE if "gathering" not in name and "quiet" not in name],
-             chunk=4096, peer_chunk=4096, placement=ONE_CORE),
-    Workload("churn", "churn, 4 clients at once", "churn {port} 4 {seconds}", "",
-             "connections_per_s", "connections/s",
-             [name for name in ALL if "gathering" not in name and "quiet" not in name]),
-    idle(1000), idle(5000), idle(10000),
-    Workload("start", "start and stop", "start 20 {port} {command}", "", "first_echo_ms",
-             "ms to the first echo", [OURS, "bare C"], less_is_better=True),
-    Workload("verbose-bulk", "bulk, default chunk, -v", "bulk {port} {bytes} {seconds}", "-v",
-             "megabytes_per_s", "MB/s", VERBOSE),
-    Workload("verbose-2-cores", "ping-pong, 16 bytes, -v, a core each",
-             "ping-pong {port} 1 16 {seconds}", "-v", "messages_per_s", "round trips/s", VERBOSE,
-             placement=TWO_CORES),
-    Workload("verbose-1-core", "ping-pong, 16 bytes, -v, one core",
-             "ping-pong {port} 1 16 {seconds}", "-v", "messages_per_s", "round trips/s", VERBOSE,
-             placement=ONE_CORE),
+    ping_pong("ping-pong-16", "16-byte ping-pong", 1, 16, [*TOLD, NOTES, *NOT_TOLD]),
+    ping_pong("ping-pong-100", "100 bytes by 16-byte chunks", 1, 100, [*TOLD, BURSTS, NOTES]),
+    bulk("bulk-16", "16-byte chunks in bulk", [*TOLD, BURSTS, NOTES]),
+    bulk("bulk-64k", "64 KiB chunks in bulk", [*TOLD, *NOT_TOLD], flags="--chunk-size 64k",
+         chunk=65536),
+    ping_pong("ping-pong-50", "50 connections", 50, 512, [*TOLD, *NOT_TOLD],
+              flags="--chunk-size 4k", chunk=4096),
+    Workload("churn", "short connections", "churn {port} 4 {seconds}", "per s",
+             [*TOLD, *NOT_TOLD], threads="reuse", placement=ANY_CORE),
+    *(Workload(f"idle-{count}", f"{count:,} idle connections", f"idle {{port}} {count} {{pid}}",
+               "KiB each", TOLD[:4], flags="--max-connections 20000", less_is_better=True)
+      for count in (1000, 5000, 10000)),
+    Workload("start", "start and stop", "start 20 {port} {command}", "ms to the first echo",
+             [OURS, "bare C"], placement=ANY_CORE, less_is_better=True),
+    bulk("verbose-bulk", "16-byte chunks in bulk, shown", [OURS, NOTES], flags="-v"),
+    ping_pong("verbose-2-cores", "16-byte ping-pong, shown, two cores", 1, 16, [OURS, NOTES],
+              flags="-v", placement=TWO_CORES),
+    ping_pong("verbose-1-core", "16-byte ping-pong, shown, one core", 1, 16, [OURS, NOTES],
+              flags="-v"),
 ]
+# The columns of the summary, and the panels of the chart.
+SUMMARY = ["ping-pong-16", "bulk-16", "bulk-64k", "ping-pong-50", "churn", "idle-10000"]
 
 
 class Failure(Exception):
@@ -122,55 +110,54 @@ class Failure(Exception):
 
 class Bench:
     def __init__(self, arguments):
-        self.arguments = arguments
-        self.seconds = 0.1 if arguments.quick else arguments.seconds
-        self.patience = 0.5 if arguments.quick else 2
+        self.programs = arguments.programs
+        # Ours, and what is measured beside it: these are started in the same way.
+        self.ours = {OURS: arguments.server, **dict(arguments.beside)}
+        self.seconds = arguments.seconds
         self.cores = sorted(os.sched_getaffinity(0))
         self.environment = {name: value for name, value in os.environ.items()
                             if not name.startswith("ECHO_SERVER_")}
-        self.environment["LOAD_PATIENCE"] = str(self.patience)
+
+    def servers(self, workload):
+        """The names of those that are installed."""
+        names = [*self.ours, *(name for name in workload.servers if name != OURS)]
+        return [name for name in names if shutil.which(self.command(name, workload, 0)[0])]
 
     def command(self, name, workload, port):
-        return COMMANDS[name].format(
-            server=self.arguments.server, bin=self.arguments.programs, python=sys.executable,
-            here=HERE, port=port, flags=workload.flags, chunk=workload.chunk,
-            peer_chunk=workload.peer_chunk).split()
+        return COMMANDS[OURS if name in self.ours else name].format(
+            server=self.ours.get(name), bin=self.programs, python=sys.executable, here=HERE,
+            port=port, flags=workload.flags, chunk=workload.chunk, threads=workload.threads,
+            quiet="" if workload.flags == "-v" else "quiet").split()
 
-    def is_installed(self, name, workload):
-        return shutil.which(self.command(name, workload, 0)[0]) is not None
-
-    def spawn(self, command, placement, is_client=False, **options):
-        """The cores are handed down to whatever the command starts. A process group of its own lets
-        all of that be ended, but not a session of its own: then Linux (CONFIG_SCHED_AUTOGROUP) would
-        give client and server half of the processors each, whatever they need."""
+    def spawn(self, command, placement, is_client=False, stdout=subprocess.DEVNULL):
+        """A process group lets all that the command starts be ended. It gets no session: then Linux
+        would give client and server half of the processors each (autogroup in sched(7))."""
         core = self.cores[0] if is_client and placement == TWO_CORES else self.cores[-1]
-        cores = self.cores if placement == "any core" else {core}
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                env=self.environment, process_group=0,
-                                preexec_fn=lambda: os.sched_setaffinity(0, cores), **options)
+        cores = self.cores if placement == ANY_CORE else {core}
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout,
+                                stderr=subprocess.DEVNULL, env=self.environment, process_group=0,
+                                preexec_fn=lambda: os.sched_setaffinity(0, cores))
 
     def measure(self, name, workload):
-        """Runs a server of its own for one measurement; returns load's numbers."""
+        """Starts a server for this measurement alone. Returns load's numbers."""
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        command = self.command(name, workload, port)
         if workload.key == "start":
-            port = 0 if name == OURS else free_port()
-            command = " ".join(self.command(name, workload, port))
-            return self.run_load(workload, port=port, command=command)
-        port = free_port()
-        output = subprocess.PIPE if name == OURS else subprocess.DEVNULL
-        server = self.spawn(self.command(name, workload, port), workload.placement, stdout=output)
+            return self.run_load(workload, port=port, command=" ".join(command))
+        server = self.spawn(command, workload.placement)
         try:
-            port = read_port(server) if name == OURS else wait_for_port(server, port)
+            wait_for_port(server, port)
             return self.run_load(workload, port=port, pid=server.pid)
         finally:
             stop(server)
 
     def run_load(self, workload, **values):
-        command = [f"{self.arguments.programs}/load"] + workload.load.format(
-            seconds=self.seconds, bytes=10**12, **values).split()
-        load = self.spawn(command, workload.placement, is_client=True, stdout=subprocess.PIPE)
+        arguments = workload.load.format(seconds=self.seconds, **values).split()
+        load = self.spawn([f"{self.programs}/load", *arguments], workload.placement, is_client=True,
+                          stdout=subprocess.PIPE)
         try:
-            output = load.communicate(timeout=self.seconds + 30)[0]
-            numbers = json.loads(output)
+            numbers = json.loads(load.communicate(timeout=self.seconds + 30)[0])
         except (subprocess.TimeoutExpired, json.JSONDecodeError) as error:
             raise Failure(f"load: {error}") from error
         finally:
@@ -180,409 +167,224 @@ class Bench:
         return numbers
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
-def read_port(server):
-    if not select.select([server.stdout], [], [], 5)[0]:
-        raise Failure("did not say that it listens")
-    line = server.stdout.readline().decode()
-    if ":" not in line:
-        raise Failure(f"ended with status {server.wait()} at the start")
-    return int(line.rsplit(":", 1)[1])
-
-
 def wait_for_port(server, port):
     for _ in range(500):
         if server.poll() is not None:
             raise Failure(f"ended with status {server.returncode} at the start")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return port
+            return
         except OSError:
             time.sleep(0.01)
     raise Failure("did not listen within 5 s")
 
 
 def stop(process):
-    """Ends it and all that it started: they are a process group of their own."""
+    """Ends it and all that it started."""
     for wanted in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, wanted)
             process.wait(timeout=2)
         except (ProcessLookupError, subprocess.TimeoutExpired):
             pass
-    if process.stdout is not None:
-        process.stdout.close()
-
-
-def rounds_of(name, workload, rounds):
-    """At most five of what does not vary, and of what takes seconds and is far off."""
-    few = workload.key.startswith("idle") or name in ("socat", "ncat")
-    return min(rounds, 5) if few else rounds
 
 
 def run_all(bench, workloads, rounds):
-    """Returns {workload: {server: [numbers or {"error": reason}, in the order measured]}}."""
-    plan = {workload.key: [name for name in workload.servers if bench.is_installed(name, workload)]
-            for workload in workloads}
-    results = {key: {name: [] for name in names} for key, names in plan.items()}
-    total = sum(rounds_of(name, workload, rounds)
-                for workload in workloads for name in plan[workload.key])
-    done = 0
-    # Each time in another order: behind a server that leaves the processors idle, such as the Python
-    # notes, any other one has 5 % less of the short connections.
+    """Returns {workload: {server: [numbers or {"error": reason}, one per round]}}."""
+    results = {workload.key: {name: [] for name in bench.servers(workload)}
+               for workload in workloads}
+    # Each round has another order: a server that leaves the processors idle slows down the next.
     shuffle = random.Random(1)
     for turn in range(rounds):
         for workload in workloads:
-            names = [name for name in plan[workload.key] if turn < rounds_of(name, workload, rounds)]
+            # Five rounds do for what hardly varies, and for what is slow to measure and far behind.
+            names = [name for name in results[workload.key] if turn < 5 or not (
+                workload.key.startswith("idle") or name in ("socat", "ncat"))]
             for name in shuffle.sample(names, len(names)):
-                done += 1
                 past = results[workload.key][name]
                 if len(past) >= 2 and all("error" in numbers for numbers in past):
-                    continue  # It cannot, so let it not take up the time.
+                    continue  # It cannot do this.
                 try:
                     numbers = bench.measure(name, workload)
-                    shown = f"{figure(numbers[workload.metric])} {workload.unit}"
+                    shown = f"{figure(numbers[workload.unit])} {workload.unit}"
                 except Failure as failure:
                     numbers = {"error": str(failure)}
                     shown = f"failed: {failure}"
                 past.append(numbers)
-                print(f"[{done:3}/{total}] round {turn + 1}: {workload.title}: {name}: {shown}",
-                      flush=True)
+                print(f"[{turn + 1}/{rounds}] {workload.title}: {name}: {shown}", flush=True)
     return results
 
 
-# Evaluation: numbers in, Markdown out.
-
-# What was tried where a goal is not reached, or only just.
-NOTES = """\
-- Ping-pong of 16 bytes: a `recv` per message that finds nothing more waiting is the price of gathering,
-  which the bare loop that gathers pays, too (0.967 to 0.971). Where eight chunks in a row came alone,
-  ours looks only behind every eighth: 0.987 instead of 0.964. To be told by the first call what is
-  left (`TCP_INQ`) gave 0.970, but cost 3 % with 100 bytes and 1 % of churn; to ask by `SIOCINQ` gave
-  nothing; neither did a level asked for once instead of per chunk and a counter without atomic addition
-  (0.1 %).
-- Bulk at the default chunk is bound by one `recv` per 16 bytes in the bare loop that gathers. Ours makes
-  up to 16 of them by one system call (`recvmmsg`): 35 MB/s instead of 24 (by 8: 33, by 32: 36). The
-  first look is for one chunk: for 16, where there is only an end of file, it cost 4 % of churn. Bursts of
-  128 or 256 KiB instead of 64 lost 1 to 2 %, of 4 KiB 8 %.
-- Bulk at 64 KiB: every server does the same two calls per block, and the spread of one server's
-  rounds is larger than the difference of two servers: runs put ours between 0.93 and 1.06 of asio and
-  Python, and in 21 rounds between 0.996 and 1.029 of itself. In 30 rounds with client and server held
-  on one core ours was ahead of the bare limit by 5 %, of asio by 3 and 2 %, of Python by 6 %, and level
-  with `cat`. Bursts of 128 or 256 KiB changed nothing.
-- Ping-pong on 50 connections: 0.987 to 1.025 of asio's threads and 0.985 to 0.996 of the bare limit,
-  which do the same two calls per message.
-- Start: 85 % of the instructions up to `main`'s end were the dynamic loader's, most of them for
-  libstdc++. With that in the binary it answers after 1.79 ms instead of 2.77 (on a slow day: the bare
-  loop took 0.96), and with libc, too, 1.20 instead of 1.71 (on a fast one). libc stays outside: an
-  update of it reaches the program, and names are resolved as the system is told to.
-- Single runs differ, since this machine is shared: within two days ping-pong of 100 bytes came to 0.934
-  to 0.997 of the bare loop that gathers. On some days the round trips of each server are now some 56,000
-  and now some 67,000 a second, so that many short rounds tell more than a few long ones: 11 of 0.3 s put
-  16 bytes at 0.959, 21 of 0.15 s at 0.981, 25 of 0.3 s at 0.992 of the bare limit.
-- Churn: the two lines of the log cost 4 %, what TCP knows of the way 2 %. `TCP_NODELAY` set once on
-  the listener, and an end of file that is not asked for twice, brought it from 0.94 to 0.957 of the
-  bare limit. Where client and server share the processors half and half (sessions of their own, see
-  autogroup in sched(7)), it is 0.89; so it was, too, as long as ours always came right behind the
-  Python notes, which leave the processors idle.
-- Memory: 17.1 KiB per connection came down to 9.4 by a buffer that grows only when more is waiting,
-  and by addresses written without `getnameinfo`, whose printf touched 8 KiB of each stack. Either
-  alone left 13 to 14. Of the rest, 8 KiB are the stack.
+HOW_TO_READ = """\
+- A figure is the median of the rounds. Each round measures every server once, in another order. A
+  ratio is the median of the rounds' ratios: what slows down a whole round does not change it.
+- The servers of a table take the same number of bytes by each receive. `cat`, socat and ncat cannot
+  be told how many, and are only where that makes no difference. A blank was not measured.
+- The 50 connections send 512 bytes at a time. Short connections send 16 bytes each, four at once.
+- "bare C" is a loop of `recv` and `send` that handles no error. A blocking server could be as fast.
+  "bare C, recvmmsg" takes up to 256 chunks by one system call, and sends them by one. Both start a
+  thread for each connection; for the short connections 64 threads wait in `accept`.
+- "Python notes" serves one client after another, and prints the chunks only where ours does (`-v`).
+  It does not set `TCP_NODELAY`: in bulk that saves packets, but 100 bytes take 40 ms.
+- On one core, client and server take turns: this shows what the server itself costs. On a core
+  each, the time to wake the other core counts, too.
+- The machine is shared. Two runs of one program can differ by several per cent, so compare within a
+  run: `run.py --beside LABEL=PATH` measures another echo-server beside ours.
+- `cmake --build build --target bench` writes this page to `build/bench`. To keep it:
+  `cp build/bench/results.md build/bench/results.svg tests/bench/results/`
 """
 
-def values(rounds, metric):
-    return [numbers[metric] for numbers in rounds if "error" not in numbers]
+
+def median(rounds, unit):
+    found = [numbers[unit] for numbers in rounds if "error" not in numbers]
+    return statistics.median(found) if found else None
 
 
-def median_ratio(above, below, metric):
-    """Of the rounds' ratios, so that what slows down a whole round does not count."""
-    pairs = [(a[metric], b[metric]) for a, b in zip(above, below)
-             if "error" not in a and "error" not in b]
-    return statistics.median(a / b for a, b in pairs) if pairs else None
+def ratios(above, below, unit):
+    """Round by round."""
+    return [a[unit] / b[unit] for a, b in zip(above, below)
+            if "error" not in a and "error" not in b]
 
 
 def figure(value):
     if value is None:
-        return ""
-    if abs(value) < 0.1:
-        return f"{value:.2g}"
-    return f"{value:,.{0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2}f}"
+        return "fails"
+    return f"{value:,.{0 if value >= 1000 else 1 if value >= 100 else 2 if value >= 0.1 else 3}f}"
 
 
-def details(workload, rounds):
-    parts = []
-    medians = {metric: statistics.median(values(rounds, metric)) for metric in rounds[0]}
-    for metric, text in {
-            "p50_us": "p50 {} µs", "p99_us": "p99 {} µs", "p999_us": "p99.9 {} µs",
-            "kib_per_connection": "{} KiB before the first message", "open_s": "opened in {} s",
-            "round_trip_alone_us": "round trip {} µs alone",
-            "round_trip_among_all_us": "{} µs among all", "exit_ms": "SIGINT to exit {} ms",
-    }.items():
-        if metric in medians and metric != workload.metric:
-            parts.append(text.format(figure(medians[metric])))
-    return ", ".join(parts)
+def table(heads, rows, texts):
+    """The first columns are texts, the others numbers."""
+    lines = [heads, ["---"] * texts + ["--:"] * (len(heads) - texts), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines).replace(
+        f"| {OURS} |", f"| **{OURS}** |") + "\n"
 
 
-def why(failure, name, workload):
-    reason = REASONS.get((name, workload.key))
-    return failure["error"] + (f" ({reason})" if reason else "")
-
-
-def workload_table(workload, results):
-    flags = f"`{workload.flags}`" if workload.flags else "default flags"
-    lines = [f"### {workload.title}", "", f"{flags}; {workload.placement}; {workload.unit}.", "",
-             "| server | median | min | max | to ours | |", "| --- | --: | --: | --: | --: | --- |"]
-
-    def rank(name):
-        found = values(results[name], workload.metric)
-        return (statistics.median(found) if workload.less_is_better else
-                -statistics.median(found)) if found else float("inf")
-
-    for name in sorted(results, key=rank):
-        rounds = results[name]
-        found = values(rounds, workload.metric)
-        if not found:
-            lines.append(f"| {name} | failed | | | | {why(rounds[0], name, workload)} |")
-            continue
-        good = [numbers for numbers in rounds if "error" not in numbers]
-        failed = [numbers["error"] for numbers in rounds if "error" in numbers]
-        text = details(workload, good)
-        if failed:
-            text += f"{'; ' if text else ''}{len(failed)} of {len(rounds)} measurements failed: "
-            text += why({"error": failed[0]}, name, workload)
-        shown = f"**{name}**" if name == OURS else name
-        ratio = median_ratio(rounds, results[OURS], workload.metric)
-        lines.append(f"| {shown} | {figure(statistics.median(found))} | {figure(min(found))} | "
-                     f"{figure(max(found))} | {figure(ratio)} | {text} |")
-    return "\n".join(lines) + "\n"
-
-
-SUMMARY = ["ping-pong-16", "ping-pong-100", "bulk-16", "bulk-64k", "ping-pong-50", "churn",
-           "idle-10000"]
+def names_in(results):
+    """Ours, those beside it, then the others."""
+    found = dict.fromkeys(name for servers in results.values() for name in servers)
+    order = [OURS, *(name for name in found if name not in COMMANDS), *COMMANDS]
+    return sorted(found, key=order.index)
 
 
 def summary_table(workloads, results):
-    """One line per server, one column per workload, medians; of the bare servers the best."""
-    chosen = {workload.key: workload for workload in workloads if workload.key in SUMMARY}
-    columns = [chosen[key] for key in SUMMARY if key in chosen]
-    lines = ["| server | " + " | ".join(f"{column.title}: {column.unit}" for column in columns) +
-             " |", "| --- |" + " --: |" * len(columns)]
-    rows = {}
-    for name in [OURS, "bare C", *(name for name in ALL if name != OURS and "bare" not in name)]:
-        rows[name] = [cell(column, results[column.key], name) for column in columns]
-    for name, cells in rows.items():
-        shown = {OURS: f"**{OURS}**", "bare C": "bare loop in C"}.get(name, name)
-        if any(cells):
-            lines.append(f"| {shown} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    columns = [workload for workload in workloads if workload.key in SUMMARY]
+    rows = [[name] + [figure(median(results[column.key][name], column.unit))
+                      if name in results[column.key] else "" for column in columns]
+            for name in names_in(results)]
+    return table(["server", *(column.heading for column in columns)],
+                 [cells for cells in rows if any(cells[1:])], texts=1)
 
 
-def cell(workload, results, name):
-    names = [other for other in results if other == name or name == "bare C" and "bare" in other]
-    medians = [statistics.median(found) for found in
-               (values(results[other], workload.metric) for other in names) if found]
-    if not medians:
-        return "fails" if names else ""
-    return figure(min(medians) if workload.less_is_better else max(medians))
+def ratio_table(workloads, results):
+    """Ours divided by what it is to be held against, and the middle half of the rounds."""
+    others = [name for name in names_in(results)
+              if name in ("bare C", BURSTS, NOTES) or name not in COMMANDS]
+    rows = []
+    for workload in workloads:
+        servers = results[workload.key]
+        rows.append([workload.heading])
+        for name in others:
+            found = ratios(servers[OURS], servers.get(name, []), workload.unit)
+            rows[-1].append(f"{statistics.median(found):.3f}" if found else "")
+            if len(found) > 3:
+                rows[-1][-1] += " ({0:.3f} to {2:.3f})".format(*statistics.quantiles(found, n=4))
+    return table(["workload", *(f"ours / {name}" for name in others)], rows, texts=1)
 
 
-class Goals:
-    """The lines of the table of goals."""
-
-    def __init__(self, results):
-        self.results = results
-        self.lines = ["| workload | ours | to be reached | measured | reached |",
-                      "| --- | --- | --- | --- | --- |"]
-
-    def add(self, workload, ours, goal, checks):
-        checks = [check for check in checks if check is not None]
-        if checks:
-            reached = "yes" if all(good for _, good in checks) else "**no**"
-            measured = "; ".join(text for text, _ in checks)
-            self.lines.append(f"| {workload} | {ours} | {goal} | {measured} | {reached} |")
-
-    def at_least(self, key, metric, name, least):
-        """Ours compared with one peer; nothing if that is not installed or was not run."""
-        rounds = self.results.get(key, {})
-        if name not in rounds:
-            return None
-        ratio = median_ratio(rounds[OURS], rounds[name], metric)
-        if ratio is None:
-            ours_worked = bool(values(rounds[OURS], metric))
-            return f"{name} fails" if ours_worked else "ours fails", ours_worked
-        shown = f"{ratio:.3f}" if ratio < 10 else figure(ratio)
-        return f"{shown} of {name}", ratio >= least
-
-    def at_most(self, key, metric, unit, most):
-        found = values(self.results.get(key, {}).get(OURS, []), metric)
-        if not found:
-            return None
-        return f"{figure(statistics.median(found))} {unit}", statistics.median(found) <= most
-
-    def unchanged_round_trip(self, key):
-        rounds = self.results.get(key, {}).get(OURS, [])
-        found = [a / b for a, b in zip(values(rounds, "round_trip_among_all_us"),
-                                       values(rounds, "round_trip_alone_us"))]
-        if not found:
-            return None
-        ratio = statistics.median(found)
-        return f"round trip {figure(ratio)} times", ratio <= 1.1
+def details(name, rounds, workload):
+    good = [numbers for numbers in rounds if "error" not in numbers]
+    failed = [numbers["error"] for numbers in rounds if "error" in numbers]
+    parts = [f"{figure(median(good, unit))} {unit}" for unit in [*good, {}][0]
+             if unit != workload.unit]
+    if failed:
+        parts.append(f"{len(failed)} of {len(rounds)} failed: {failed[0]}")
+        parts += [reason for key, reason in REASONS.items() if key == (name, workload.key)]
+    return ", ".join(parts)
 
 
-def goals_table(results):
-    goals = Goals(results)
-    trips, bulk = "messages_per_s", "megabytes_per_s"
-    goals.add("ping-pong, 1 connection, 16 bytes", "default flags", "0.97 of the bare limit",
-              [goals.at_least("ping-pong-16", trips, "bare C", 0.97)])
-    goals.add("ping-pong, 1 connection, 100 bytes", "default flags",
-              "0.95 of the bare limit that gathers; 1,000 times the Python notes",
-              [goals.at_least("ping-pong-100", trips, "bare C, gathering", 0.95),
-               goals.at_least("ping-pong-100", trips, "Python notes", 1000)])
-    goals.add("bulk, 1 connection", "default chunk of 16",
-              "0.95 of the bare limit that gathers; 8 times the Python notes",
-              [goals.at_least("bulk-16", bulk, "bare C, gathering", 0.95),
-               goals.at_least("bulk-16", bulk, "Python notes", 8)])
-    goals.add("bulk, 1 connection", "`--chunk-size 64k`",
-              "0.95 of the bare limit; not behind any peer",
-              [goals.at_least("bulk-64k", bulk, "bare C", 0.95)] +
-              [goals.at_least("bulk-64k", bulk, name, 1) for name in ALL
-               if name != OURS and not name.startswith("bare")])
-    goals.add("ping-pong, 50 connections, 512 bytes", "`--chunk-size 4k`",
-              "0.95 of the bare limit; ahead of every server with a thread or process per "
-              "connection",
-              [goals.at_least("ping-pong-50", trips, "bare C", 0.95)] +
-              [goals.at_least("ping-pong-50", trips, name, 1) for name in
-               ("asio, threads", "tcpserver cat", "socat", "ncat", "Python, threads")])
-    goals.add("churn, 4 clients at once", "default flags, log to `/dev/null`",
-              "0.95 of the bare limit that reuses threads; ahead of asio asynchronous",
-              [goals.at_least("churn", "connections_per_s", "bare C, reusing threads", 0.95),
-               goals.at_least("churn", "connections_per_s", "asio, asynchronous", 1)])
-    for count in (1000, 5000, 10000):
-        key = f"idle-{count}"
-        goals.add(f"{count:,} idle connections", "`--max-connections 20000`",
-                  "12.5 KiB per connection, also after a message; round trip of one more client "
-                  "unchanged" + ("; opened in 2 s" if count == 10000 else ""),
-                  [goals.at_most(key, "kib_per_connection", "KiB", 12.5),
-                   goals.at_most(key, "kib_per_connection_echoed", "KiB after a message", 12.5),
-                   goals.unchanged_round_trip(key),
-                   goals.at_most(key, "open_s", "s", 2) if count == 10000 else None])
-    goals.add("start to first echo; SIGINT to exit", "default flags, a connection open",
-              "2 ms each", [goals.at_most("start", "first_echo_ms", "ms", 2),
-                            goals.at_most("start", "exit_ms", "ms", 2)])
-    goals.add("every chunk printed to `/dev/null`", "`-v`",
-              "bulk twice the Python notes; ping-pong of 16 bytes not behind on two cores, 0.8 on "
-              "one",
-              [goals.at_least("verbose-bulk", bulk, "Python notes", 2),
-               goals.at_least("verbose-2-cores", trips, "Python notes", 1),
-               goals.at_least("verbose-1-core", trips, "Python notes", 0.8)])
-    return "\n".join(goals.lines) + "\n"
-
-
-def machine():
-    model = ""
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-    cores = len(os.sched_getaffinity(0))
-    return f"{model or platform.machine()}, {cores} cores, Linux {platform.release()}"
-
-
-CHART_SETUP = """
-set terminal svg size 1000,1180 font 'sans-serif,12' background '#ffffff'
-set output '{output}'
-set multiplot layout 4,2 margins 0.17,0.94,0.04,0.97 spacing 0.24,0.06
-set style fill solid noborder
-set border 0
-set tics scale 0
-set grid xtics linecolor '#e0e0e0' linetype 1
-unset key
-"""
-CHART_PANEL = """
-set title '{title}' font ',13' offset -4,-0.5
-{scale}
-set xrange [{low}:{high}]
-set format x '{format}'
-set yrange [{count} - 0.4 : -0.6]
-set ytics ({tics})
-$data << END
-{data}
-END
-plot $data using (0.5 * ($2 + {low})):1:({low}):2:($1 - 0.34):($1 + 0.34):3 \\
-  with boxxyerror linecolor rgb variable, \\
-  $data using 2:1:(stringcolumn(4)) with labels left offset 0.5,0
-"""
-CHARTED = ["ping-pong-16", "bulk-16", "ping-pong-100", "bulk-64k", "ping-pong-50", "churn",
-           "idle-10000", "verbose-bulk"]
-
-
-def draw_panel(workload, results):
-    bars = []
-    for name, rounds in results.items():
-        found = values(rounds, workload.metric)
-        bars.append((statistics.median(found) if found else None, name))
+def ranked(workload, results):
+    """[(median or None, server)], the best first."""
     sign = 1 if workload.less_is_better else -1
-    bars.sort(key=lambda bar: (bar[0] is None, sign * (bar[0] or 0)))
-    known = [value for value, _ in bars if value]
-    if not known:
-        return ""
-    on_log_axis = max(known) > 20 * min(known)
-    low = min(known) / 2 if on_log_axis else 0
-    high = max(known) * (max(known) / low) ** 0.02 if on_log_axis else max(known) * 1.02
-    data, tics = [], []
-    for row, (value, name) in enumerate(bars):
-        is_bare = name.startswith("bare")
-        colour = "0xd1495b" if name == OURS else "0x8d99ae" if is_bare else "0xc5cedb"
-        text = figure(value) if value else "fails"
-        data.append(f'{row} {value or low} {colour} "{text}"')
-        tics.append(f"'{name}' {row}")
-    title = f"{workload.chart_title}: {workload.unit}{' (log scale)' if on_log_axis else ''}"
-    format = "10^{%T}" if on_log_axis else "%.0s%c" if high > 10_000 else "%.0f"
-    return CHART_PANEL.format(
-        title=title, scale="set logscale x" if on_log_axis else "unset logscale x", low=low,
-        high=high, format=format, count=len(bars), tics=", ".join(tics), data="\n".join(data))
+    return sorted(((median(rounds, workload.unit), name) for name, rounds in results.items()),
+                  key=lambda pair: (pair[0] is None, sign * (pair[0] or 0)))
 
 
-def draw(workloads, results, output):
-    if shutil.which("gnuplot") is None:
-        print("no gnuplot: no chart")
-        return
-    chosen = {workload.key: workload for workload in workloads if workload.key in CHARTED}
-    script = CHART_SETUP.format(output=output) + "".join(
-        draw_panel(chosen[key], results[key]) for key in CHARTED if key in chosen)
-    subprocess.run(["gnuplot"], input=script + "\nunset multiplot\n", text=True, check=True,
-                   timeout=60)
+def workload_table(workload, results):
+    rows = []
+    for middle, name in ranked(workload, results):
+        good = [numbers[workload.unit] for numbers in results[name] if "error" not in numbers]
+        ratio = ratios(results[OURS], results[name], workload.unit) or [0]  # Where ours fails.
+        cells = [middle, min(good), max(good), statistics.median(ratio)] if good else [None]
+        rows.append([name, details(name, results[name], workload), *map(figure, cells)])
+    flags = f"`{workload.flags}`" if workload.flags else "default flags"
+    return (f"### {workload.title}\n\n{flags}; {workload.placement}; {workload.unit}.\n\n" +
+            table(["server", "more", "median", "min", "max", "ours / this"], rows, texts=2))
+
+
+def chart(workloads, results):
+    """SVG: a panel for each column of the summary, two side by side."""
+    charted = [workload for workload in workloads if workload.key in SUMMARY]
+    height = 60 + 20 * max((len(results[workload.key]) for workload in charted), default=0)
+    shapes = []
+    for number, workload in enumerate(charted):
+        left, top = 140 + 500 * (number % 2), 30 + height * (number // 2)
+        shapes.append(f'<text x="{left - 130}" y="{top}" font-size="15">{workload.heading}</text>')
+        bars = ranked(workload, results[workload.key])
+        most = max(value or 0 for value, _ in bars) or 1
+        for row, (value, name) in enumerate(bars):
+            y, width = top + 14 + 20 * row, 270 * (value or 0) / most
+            colour = ("#d1495b" if name == OURS else "#e5a0aa" if name not in COMMANDS else
+                      "#8d99ae" if name.startswith("bare") else "#c5cedb")
+            shapes.append(
+                f'<text x="{left - 6}" y="{y + 12}" text-anchor="end">{name}</text>'
+                f'<rect x="{left}" y="{y}" width="{width:.1f}" height="15" fill="{colour}"/>'
+                f'<text x="{left + width + 6:.1f}" y="{y + 12}">{figure(value)}</text>')
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="1000" '
+            f'height="{height * ((len(charted) + 1) // 2)}" font-family="sans-serif" '
+            'font-size="12">\n<rect width="100%" height="100%" fill="#ffffff"/>\n' +
+            "\n".join(shapes) + "\n</svg>\n")
 
 
 def write(bench, workloads, rounds, results, output):
     output.mkdir(parents=True, exist_ok=True)
-    heading = (f"{machine()}; {rounds} interleaved rounds (five of socat, ncat and idle "
-               f"connections), {bench.seconds} s per measurement. "
-               "Medians; a ratio is the median of the rounds' ratios.")
-    raw = {"machine": machine(), "rounds": rounds, "seconds": bench.seconds, "workloads": {
-        workload.key: {"title": workload.title, "flags": workload.flags,
-                       "placement": workload.placement, "metric": workload.metric,
-                       "unit": workload.unit, "servers": results[workload.key]}
-        for workload in workloads}}
-    (output / "results.json").write_text(json.dumps(raw, indent=1) + "\n")
+    model = re.search("model name.*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    git = subprocess.run("git describe --always --dirty", shell=True, cwd=HERE, text=True,
+                         capture_output=True)
+    made = (f"{model[1] if model else os.uname().machine}, {len(bench.cores)} cores, Linux "
+            f"{os.uname().release}; {time.strftime('%Y-%m-%d', time.gmtime())} (UTC); commit "
+            f"{git.stdout.strip() or 'unknown'}; {rounds} rounds (of socat, ncat and idle "
+            f"connections at most five), {bench.seconds} s per measurement.")
+    (output / "results.json").write_text(json.dumps({"made": made, "workloads": {
+        workload.key: {**dataclasses.asdict(workload), "servers": results[workload.key]}
+        for workload in workloads}}, indent=1) + "\n")
     (output / "results.md").write_text(
-        f"{heading}\n\n## Summary\n\n{summary_table(workloads, results)}\n"
-        f"## What to reach\n\n{goals_table(results)}\n{NOTES}\n## Every server\n\n" +
-        "\n".join(workload_table(workload, results[workload.key]) for workload in workloads))
-    draw(workloads, results, output / "results.svg")
+        f"# Figures\n\n{made}\n\n![A panel for each column of the summary](results.svg)\n\n"
+        f"## Summary\n\n{summary_table(workloads, results)}"
+        "## Ours beside others\n\nIn brackets: the middle half of the rounds.\n\n"
+        f"{ratio_table(workloads, results)}## How to read the figures\n\n{HOW_TO_READ}\n"
+        "## Every server\n\n" +
+        "".join(workload_table(workload, results[workload.key]) for workload in workloads))
+    (output / "results.svg").write_text(chart(workloads, results))
+
+
+def beside(text):
+    match = re.fullmatch(r"([\w. -]+)=(.+)", text)
+    if match is None or match[1] in COMMANDS or not shutil.which(match[2]):
+        raise argparse.ArgumentTypeError(f"not a new label and a program: {text}")
+    return match.groups()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--server", required=True, help="the program echo-server")
-    parser.add_argument("--programs", required=True, help="the directory of load and the peers")
+    parser.add_argument("--programs", required=True, help="the folder of load and the peers")
     parser.add_argument("--output", required=True, type=pathlib.Path)
+    parser.add_argument("--beside", action="append", default=[], type=beside, metavar="LABEL=PATH",
+                        help="another echo-server, measured wherever ours is; can be repeated")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--seconds", type=float, default=0.15, help="per measurement")
-    parser.add_argument("--only", nargs="+", metavar="WORKLOAD", help="e.g. churn, bulk-16")
+    parser.add_argument("--only", nargs="+", metavar="WORKLOAD",
+                        choices=[workload.key for workload in WORKLOADS], help="%(choices)s")
     parser.add_argument("--quick", action="store_true", default="BENCH_QUICK" in os.environ,
                         help="just try that it works (or set BENCH_QUICK)")
     arguments = parser.parse_args()
@@ -590,15 +392,10 @@ def main():
     # Ten thousand connections need as many descriptors, of the client and of each server.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    workloads = WORKLOADS
-    rounds = arguments.rounds
-    if arguments.quick:
-        workloads = [idle(100) if workload.key == "idle-1000" else workload
-                     for workload in WORKLOADS if workload.key not in ("idle-5000", "idle-10000")]
-        rounds = 1
-    if arguments.only:
-        workloads = [workload for workload in workloads if workload.key in arguments.only]
-
+    slow = ("idle-5000", "idle-10000") if arguments.quick else ()
+    workloads = [workload for workload in WORKLOADS if workload.key not in slow and (
+        arguments.only is None or workload.key in arguments.only)]
+    rounds = 1 if arguments.quick else arguments.rounds
     bench = Bench(arguments)
     results = run_all(bench, workloads, rounds)
     write(bench, workloads, rounds, results, arguments.output)

@@ -1,7 +1,7 @@
 /* The bare limit of a blocking server: accept, recv and send, and not even an error handled.
-   usage: bare PORT CHUNK spawn|reuse [gather]
+   usage: bare PORT CHUNK spawn|reuse [CHUNKS]
    spawn: a new thread per connection; reuse: 64 threads that all wait in accept.
-   gather: after a full chunk, chunks that already wait go back with it, up to 64 KiB. */
+   CHUNKS: as many chunks at most as wait are taken by one recvmmsg and sent as one. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -11,18 +11,34 @@
 #include <string.h>
 #include <unistd.h>
 
-static int listener, gather;
-static ssize_t chunk, room;
+static int listener, chunks;
+static ssize_t chunk;
+
+/* More can arrive behind a chunk that is not full: then the next chunk moves up. */
+static ssize_t receive_chunks(int fd, struct mmsghdr* messages) {
+  const int count = recvmmsg(fd, messages, chunks, MSG_WAITFORONE, NULL);
+  ssize_t size = 0;
+  for (int i = 0; i < count; size += messages[i++].msg_len)
+    if (size < i * chunk)
+      memmove(messages[0].msg_hdr.msg_iov->iov_base + size, messages[i].msg_hdr.msg_iov->iov_base,
+              messages[i].msg_len);
+  return size;
+}
 
 static void echo(int fd) {
-  char buffer[room];
+  char buffer[chunk * chunks];
+  struct iovec parts[chunks];
+  struct mmsghdr messages[chunks];
+  memset(messages, 0, sizeof(messages));
+  for (int i = 0; i < chunks; ++i) {
+    parts[i] = (struct iovec){buffer + i * chunk, chunk};
+    messages[i].msg_hdr.msg_iov = &parts[i];
+    messages[i].msg_hdr.msg_iovlen = 1;
+  }
   int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  for (ssize_t got; (got = recv(fd, buffer, chunk, 0)) > 0;) {
-    ssize_t size = got;
-    while (gather && got == chunk && size + chunk <= room)
-      if ((got = recv(fd, buffer + size, chunk, MSG_DONTWAIT)) > 0)
-        size += got;
+  for (ssize_t size; (size = chunks > 1 ? receive_chunks(fd, messages)
+                                        : recv(fd, buffer, chunk, 0)) > 0;) {
     for (ssize_t sent = 0, count; sent < size; sent += count)
       if ((count = send(fd, buffer + sent, size - sent, MSG_NOSIGNAL)) < 0)
         break;
@@ -45,8 +61,7 @@ int main(int argc, char** argv) {
   if (argc < 4)
     return 2;
   chunk = atoi(argv[2]);
-  gather = argc > 4;
-  room = gather && chunk < 65536 ? 65536 : chunk;
+  chunks = argc > 4 ? atoi(argv[4]) : 1;
   struct sockaddr_in address = {.sin_family = AF_INET,
                                 .sin_port = htons(atoi(argv[1])),
                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
