@@ -280,6 +280,18 @@ TEST_CASE("the limit of open files is raised as far as needed and possible", "[p
   CHECK(too_few.log().text().find("[error]") == std::string::npos);
 }
 
+TEST_CASE("where the limit of open files cannot be raised, what there is counts", "[program]") {
+  if (test::skip_without_strace())
+    return;
+  // The first call is the C library's own, the second asks for the limit, the third raises it.
+  test::Setup setup = with_faults("prlimit64:error=EPERM:when=3", {"--max-connections", "500"});
+  setup.prefix.insert(setup.prefix.begin(), {"prlimit", "--nofile=64:2000"});
+  Program program(setup);
+  CHECK(program.log().wait_for("not 500: the limit of open files (ulimit -n) is 64"));
+  program.signal(SIGTERM);
+  CHECK(program.wait() == 0);
+}
+
 TEST_CASE("a pulled cable ends a connection by the idle timeout", "[program]") {
   const test::Network theirs;
   const test::Network ours;
