@@ -147,6 +147,15 @@ TEST_CASE("a socket option that cannot be set on the listener is an error at the
   }
 }
 
+TEST_CASE("a socket that cannot be made is an error that names the address", "[program]") {
+  if (test::skip_without_strace())
+    return;
+  const auto finished = run(with_faults("socket:error=EAFNOSUPPORT"));
+  CHECK(finished.status == 1);
+  CHECK(finished.log ==
+        "echo-server: cannot listen on 127.0.0.1:0: Address family not supported by protocol\n");
+}
+
 TEST_CASE("a worker that cannot be started is noticed by nobody who is connected", "[program]") {
   Program program(on_loopback());
   Client first(program.port());

@@ -338,6 +338,22 @@ TEST_CASE("the server accepts exactly so many clients, gives the port back and e
   }
 }
 
+TEST_CASE("not one client too many is accepted while the listener closes", "[program]") {
+  if (test::skip_without_strace())
+    return;
+  // There is time for another accept before the shutdown of the listener, which comes first.
+  Program program(test::with_faults("shutdown:delay_enter=500000:when=1", {"--exit-after", "2"}));
+  Client first(program.port());
+  CHECK(first.exchange("1") == "1");
+  Client second(program.port());
+  const Client third(program.port());
+  CHECK(second.exchange("2") == "2");
+  first.half_close();
+  second.half_close();
+  CHECK(program.wait() == 0);
+  CHECK(test::count_of(program.log().text(), "connection accepted") == 2);
+}
+
 TEST_CASE("the port is free while the last clients are still served", "[program]") {
   Program program(on_loopback({"--exit-after", "2"}));
   Client first(program.port());
