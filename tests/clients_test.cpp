@@ -235,13 +235,16 @@ TEST_CASE("a client that reads slowly is not idle", "[program]") {
 }
 
 TEST_CASE("a thousand idle clients are gone after the idle timeout", "[program]") {
-  Program program(on_loopback({"--idle-timeout", "1s"}));
+  const test::LogFile log;  // Which takes every line.
+  test::Setup setup = on_loopback({"--idle-timeout", "1s"});
+  setup.stderr_fd = log.fd();
+  Program program(setup);
   std::vector<Client> clients;
   for (int i = 0; i < 1000; ++i)
     clients.emplace_back(program.port());
   for (Client& client : clients)
     REQUIRE(client.receive_all().empty());
-  CHECK(program.log().wait_for("closed for idling", 1000));
+  CHECK(test::eventually([&] { return test::count_of(log.text(), "closed for idling") == 1000; }));
   program.signal(SIGTERM);
   CHECK(program.wait() == 0);
 }

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <filesystem>
@@ -64,7 +65,18 @@ void Collector::collect() {
 bool Collector::wait_for(const std::string& part, std::size_t count,
                          std::chrono::milliseconds patience) {
   std::unique_lock lock(mutex_);
-  const auto found = [&] { return count_of(text_, part) >= count; };
+  // What was searched once is not searched again: the reader must not wait for that.
+  std::size_t searched = 0;
+  std::size_t seen = 0;
+  const auto found = [&] {
+    for (auto at = text_.find(part, searched); at != text_.npos; at = text_.find(part, searched)) {
+      ++seen;
+      searched = at + part.size();
+    }
+    if (text_.size() >= part.size())
+      searched = std::max(searched, text_.size() - part.size() + 1);
+    return seen >= count;
+  };
   changed_.wait_for(lock, patience, [&] { return ended_ || found(); });
   return found();
 }
