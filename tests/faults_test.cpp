@@ -290,7 +290,7 @@ TEST_CASE("the limit of open files is raised as far as needed and possible", "[p
 }
 
 TEST_CASE("where the limit of open files cannot be raised, what there is counts", "[program]") {
-  if (test::skip_without_strace())
+  if (skip_without_own_memory() || test::skip_without_strace())
     return;
   // The first call is the C library's own, the second asks for the limit, the third raises it.
   test::Setup setup = with_faults("prlimit64:error=EPERM:when=3", {"--max-connections", "500"});
