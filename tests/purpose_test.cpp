@@ -1,9 +1,7 @@
 // What the server does to a client on purpose: --delay, --close-after, --reset-after, --exit-after.
 
-#include <linux/sockios.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <chrono>
@@ -240,26 +238,6 @@ TEST_CASE("a client that sends all before it reads gets its bytes, too", "[progr
     client.close();
     CHECK(program.log().wait_for("closed on purpose (1048576 bytes echoed"));
   }
-}
-
-TEST_CASE("a stop costs a client none of its bytes, though it goes on sending", "[program]") {
-  Program program(on_loopback({"--close-after", "256k", "-c", "4k", "--drain-timeout", "1h"}));
-  Client client(program.port());
-  const int small = 16'384;
-  ::setsockopt(client.fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
-  const std::string data = test::pattern(300'000);
-  client.send(data);
-  program.signal(SIGTERM);
-  REQUIRE(program.log().wait_for("stopping on SIGTERM"));
-  for (int i = 0; i < 50; ++i) {  // Some of it comes before the stop takes effect.
-    REQUIRE_NOTHROW(client.send("more"));
-    int on_its_way = 0;
-    REQUIRE(test::eventually(
-        [&] { return ::ioctl(client.fd(), SIOCOUTQ, &on_its_way) == 0 && on_its_way == 0; }));
-  }
-  CHECK((receive_to_the_end(client).data == data.substr(0, 256 << 10)));
-  CHECK(program.wait() == 0);
-  CHECK(program.log().text().find("closed on purpose (262144 bytes") != std::string::npos);
 }
 
 TEST_CASE("a client that ends before the limit is an ordinary one", "[program]") {
