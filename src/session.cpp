@@ -67,10 +67,9 @@ bool Session::run() {
 void Session::echo() {
   const auto chunks =
       limits_.delay.count() > 0 ? 1 : std::clamp(most_bytes / limits_.chunk_size, 1UL, most_chunks);
-  const std::size_t size = chunks * limits_.chunk_size;
   // Not filled with zeros: memory that is not touched costs nothing.
-  const auto memory = std::make_unique_for_overwrite<std::byte[]>(size);
-  const std::span buffer(memory.get(), size);
+  const auto memory = std::make_unique_for_overwrite<std::byte[]>(chunks * limits_.chunk_size);
+  const std::span buffer(memory.get(), chunks * limits_.chunk_size);
   const std::uint64_t most = std::min(limits_.close_after, limits_.reset_after);
   while (echoed_ < most) {
     const std::size_t received = receive(buffer);
@@ -87,7 +86,11 @@ void Session::echo() {
 /// be answered with a reset (RFC 9293, 3.6.1), which destroys what is still on its way.
 void Session::end_on_purpose(std::span<std::byte> buffer) {
   on_purpose_ = true;
-  wait_until_acknowledged();
+  // A client that sends all before it reads reads nothing unless what it sends is taken.
+  wait_until_acknowledged([this] {
+    socket_.discard();
+    return false;
+  });
   if (limits_.reset_after < limits_.close_after)
     return socket_.reset_when_closed();
   socket_.shutdown(SHUT_WR);
@@ -98,24 +101,24 @@ void Session::end_on_purpose(std::span<std::byte> buffer) {
 /// Returns 0 when the client has ended or, after a stop, when its system has every byte, so that
 /// the socket can be closed.
 std::size_t Session::receive(std::span<std::byte> buffer) {
-  const auto log = [this](auto chunk) { log_chunk(chunk); };
-  const std::size_t size = socket_.receive(buffer, limits_.chunk_size, log);
+  const auto take = [&] {
+    return socket_.receive(buffer, limits_.chunk_size, [this](auto chunk) { log_chunk(chunk); });
+  };
+  std::size_t size = take();
   if (size > 0 || !finish_.stop_requested())
     return size;
-  wait_until_acknowledged();
-  // The segment that acknowledged the last byte may have brought new ones, which Linux delivers in
-  // spite of SHUT_RD.
-  return socket_.receive(buffer, limits_.chunk_size, log);
+  // Linux delivers new bytes in spite of SHUT_RD. The segment that acknowledges the last byte may
+  // bring some, too.
+  wait_until_acknowledged([&] { return (size = take()) > 0; });
+  return size > 0 ? size : take();
 }
 
-/// Waits until the client's system has everything that was sent, or until the cut.
-void Session::wait_until_acknowledged() {
-  for (milliseconds pause(1); socket_.unacknowledged() > 0 && !cut_.stop_requested();
-       pause = std::min(2 * pause, longest_pause)) {
-    if (on_purpose_)
-      socket_.discard();  // A client that sends all before it reads would never read.
+/// Waits until the client's system has everything that was sent, or until the cut, or until
+/// `look`, which is called again and again, returns true.
+void Session::wait_until_acknowledged(const std::function<bool()>& look) {
+  for (milliseconds pause(1); socket_.unacknowledged() > 0 && !cut_.stop_requested() && !look();
+       pause = std::min(2 * pause, longest_pause))
     wait_unless(cut_, pause);
-  }
 }
 
 void Session::send_all(std::span<const std::byte> data) {

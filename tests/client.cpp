@@ -1,7 +1,9 @@
 #include "client.hpp"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -140,6 +142,14 @@ std::string Client::exchange(std::string_view data) {
   if (failure)
     std::rethrow_exception(failure);
   return received;
+}
+
+bool Client::is_acknowledged() const {
+  return eventually([this] {
+    int on_its_way = 0;
+    check(::ioctl(fd_.get(), SIOCOUTQ, &on_its_way) == 0, "ioctl");
+    return on_its_way == 0;
+  });
 }
 
 void Client::half_close() {

@@ -58,6 +58,9 @@ class Client {
   /// Sends all and receives as much, both at the same time.
   std::string exchange(std::string_view data);
 
+  /// Waits until the server's system has acknowledged all that was sent; false at the deadline.
+  bool is_acknowledged() const;
+
   void half_close();
 
   /// Closes with a reset (SO_LINGER 0).

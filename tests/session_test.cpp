@@ -194,6 +194,35 @@ TEST_CASE("a session that finishes waits until its client has everything", "[ses
   CHECK(running.ends());
 }
 
+TEST_CASE("a session that finishes still takes what a client sends before it reads", "[session]") {
+  Running running(4096);
+  const std::string data = test::pattern(1'200'000);
+  for (std::size_t sent = 0; sent < data.size(); sent += 100'000) {
+    running.client.send(data.substr(sent, 100'000));
+    REQUIRE(running.client.is_acknowledged());
+    // By now more is on its way back than the client's system holds.
+    if (sent == 300'000)
+      running.finish.request_stop();
+  }
+  CHECK((running.client.receive(data.size()) == data));
+  CHECK(running.client.receive_all().empty());
+  CHECK(running.ends_well());
+}
+
+TEST_CASE("a stop costs a client none of its bytes, though it goes on sending", "[session]") {
+  Running running({.chunk_size = 4096, .idle_timeout = {}, .close_after = 1 << 18});
+  const std::string data = test::pattern(300'000);
+  running.client.send(data);
+  REQUIRE(test::eventually([&] { return running.echoed == 1 << 18; }));
+  running.finish.request_stop();
+  for (int i = 0; i < 50; ++i) {
+    REQUIRE_NOTHROW(running.client.send("more"));
+    REQUIRE(running.client.is_acknowledged());
+  }
+  CHECK((running.client.receive_all() == data.substr(0, 1 << 18)));
+  CHECK(running.ends_well());
+}
+
 TEST_CASE("a session that is cut ends at once, also while it sends", "[session]") {
   Running idle(16);
   idle.cut.request_stop();

@@ -33,7 +33,7 @@ class Session {
   void echo();
   void end_on_purpose(std::span<std::byte> buffer);
   std::size_t receive(std::span<std::byte> buffer);
-  void wait_until_acknowledged();
+  void wait_until_acknowledged(const std::function<bool()>& look);
   void send_all(std::span<const std::byte> data);
   void log_chunk(std::span<const std::byte> chunk) const;
   void log_end(std::string_view before_peer, std::string_view after_peer,
