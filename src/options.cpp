@@ -3,75 +3,73 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
-#include <map>
+#include <optional>
+#include <span>
 
 namespace echo {
 namespace {
 
-using Units = std::map<std::string, std::uint64_t>;
-
+using Unit = std::pair<std::string_view, std::uint64_t>;
 constexpr std::uint64_t K = 1024, M = 1024 * K, G = 1024 * M, T = 1024 * G;
-const Units size_units = {{"", 1},   {"k", K},   {"kb", K}, {"kib", K}, {"m", M},
-                          {"mb", M}, {"mib", M}, {"g", G},  {"gb", G},  {"gib", G},
-                          {"t", T},  {"tb", T},  {"tib", T}};
-const Units time_units = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}};
+constexpr Unit size_units[] = {{"", 1},   {"k", K},   {"kb", K}, {"kib", K}, {"m", M},
+                               {"mb", M}, {"mib", M}, {"g", G},  {"gb", G},  {"gib", G},
+                               {"t", T},  {"tb", T},  {"tib", T}};
+constexpr std::uint64_t hour = 3'600'000;
+constexpr Unit time_units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", hour}};
+constexpr Unit no_units[] = {{"", 1}};
 
-/// Turns what a user writes into what CLI11 reads: plain digits, since it would take 010 for 8, and
-/// words in lower case. Gives nothing for a wrong value.
-using Reader = std::function<std::string(const std::string&)>;
-
-Reader number(std::uint64_t min, std::uint64_t max, const Units& units = {{"", 1}},
-              bool or_never = false) {
-  return [=](const std::string& text) -> std::string {
+/// Reads plain decimal digits and a unit; CLI11 alone would take 010 for 8. What it returns gives
+/// nothing for a wrong value.
+auto number(std::uint64_t min, std::uint64_t max, std::span<const Unit> units = no_units,
+            bool or_never = false) {
+  return [=](const std::string& text) -> std::optional<std::uint64_t> {
     if (or_never && CLI::detail::to_lower(text) == "never")
-      return std::to_string(UINT64_MAX);
+      return UINT64_MAX;
     std::uint64_t number = 0;
     const char* const end = text.data() + text.size();
     const auto [rest, error] = std::from_chars(text.data(), end, number);
-    const auto unit = units.find(CLI::detail::to_lower({rest, end}));
+    const auto unit = std::ranges::find(units, CLI::detail::to_lower({rest, end}), &Unit::first);
     if (error != std::errc() || unit == units.end() || number > max / unit->second ||
         number * unit->second < min)
-      return "";
-    return std::to_string(number * unit->second);
+      return std::nullopt;
+    return number * unit->second;
   };
 }
 
-std::string level(const std::string& text) {
+std::optional<std::string> level(const std::string& text) {
   const std::string level = CLI::detail::to_lower(text);
   const auto levels = {"trace", "debug", "info", "warn", "error", "off"};
-  return std::ranges::count(levels, level) > 0 ? level : "";
+  return std::ranges::count(levels, level) > 0 ? std::optional(level) : std::nullopt;
 }
 
-/// The flag or variable that an option's value came from.
+/// The flag or variable that an option's value came from, and the value.
 std::string source(const CLI::App& app, const CLI::Option* option) {
   const bool is_typed = std::ranges::count(app.parse_order(), option) > 0;
-  return is_typed ? option->get_name() : option->get_envname();
+  return (is_typed ? option->get_name() : option->get_envname()) + " '" + option->results().back() +
+         "'";
 }
 
 /// Adds an option whose environment variable is ECHO_SERVER_ and its long name.
-template <typename Field>
+template <typename Field, typename Read>
 CLI::Option* add(CLI::App& app, const std::string& names, Field& field, const char* placeholder,
-                 const char* default_value, const Reader& read, const std::string& accepts,
+                 const char* default_value, const Read& read, const std::string& accepts,
                  const std::string& description) {
-  std::string variable = "ECHO_SERVER" + names.substr(names.find("--") + 1);
+  const std::string name = names.substr(names.find("--"));
+  std::string variable = "ECHO_SERVER" + name.substr(1);
   std::ranges::transform(variable, variable.begin(), [](char c) {
     return c == '-' ? '_' : static_cast<char>(std::toupper(c));
   });
-  using Value = std::conditional_t<std::is_same_v<Field, std::string>, std::string, std::uint64_t>;
-  CLI::Option* const option = app.add_option_function<Value>(
-      names, [&field](const Value& value) { field = static_cast<Field>(value); },
-      description + " (" + accepts + ")");
-  const auto check = [&app, option, read, accepts](std::string& value) {
-    const std::string plain = read(value);
-    if (plain.empty())
-      throw UsageError(source(app, option) + " '" + value + "': must be " + accepts);
-    value = plain;
-    return std::string();
+  const auto set = [&app, &field, name, read, accepts](const std::string& text) {
+    const std::optional value = read(text);
+    if (!value || text.empty())
+      throw UsageError(source(app, app.get_option(name)) + ": must be " + accepts);
+    field = static_cast<Field>(*value);
   };
-  option->type_name(placeholder)->envname(variable)->run_callback_for_default();
-  // Of an option given twice, 0 is the last value.
-  option->transform(CLI::Validator(check, "").application_index(0));
-  return option->default_val(default_value);
+  return app.add_option_function<std::string>(names, set, description + " (" + accepts + ")")
+      ->type_name(placeholder)
+      ->envname(variable)
+      ->run_callback_for_default()
+      ->default_val(default_value);
 }
 
 }  // namespace
@@ -81,11 +79,10 @@ Options parse_options(int argc, const char* const* argv) {
   CLI::App app("Sends back to each TCP client every byte that it sends. Ctrl+C stops it.",
                "echo-server");
   app.option_defaults()->take_last();
-  const Reader time = number(0, 1'000'000 * time_units.at("h"), time_units);
-  const std::string times = "500ms, 30s, 5m, 1h or a number of seconds";
-  const Reader text = [](const std::string& value) { return value; };
-  add(app, "--host", options.host, "HOST", "0.0.0.0", text, "an IPv4 or IPv6 address, or a name",
-      "Listen on this address; :: serves IPv6 and IPv4");
+  const auto time = number(0, 1'000'000 * hour, time_units);
+  const std::string times = "a time such as 500ms, 30s, 5m or 1h, or a number of seconds";
+  add(app, "--host", options.host, "HOST", "0.0.0.0", std::identity(),
+      "an IPv4 or IPv6 address, or a name", "Listen on this address; :: serves IPv6 and IPv4");
   add(app, "-p,--port", options.port, "PORT", "10000", number(0, 65535), "0 to 65535",
       "Listen on this port; 0 lets the system pick a free one");
   add(app, "-c,--chunk-size", options.chunk_size, "SIZE", "16", number(1, 16 * M, size_units),
@@ -99,12 +96,12 @@ Options parse_options(int argc, const char* const* argv) {
   add(app, "--delay", options.delay, "TIME", "0", time, times,
       "Wait so long before each chunk goes back");
   const std::string sizes = "0 to 1T, such as 100 or 64k, or never";
-  const Reader bytes = number(0, T, size_units, true);
+  const auto bytes = number(0, T, size_units, true);
   const auto* const close = add(app, "--close-after", options.close_after, "SIZE", "never", bytes,
                                 sizes, "Send end of file once so many bytes have gone back");
   const auto* const reset = add(app, "--reset-after", options.reset_after, "SIZE", "never", bytes,
                                 sizes, "Reset the connection once so many bytes have gone back");
-  add(app, "--exit-after", options.exit_after, "N", "never", number(1, INT64_MAX, {{"", 1}}, true),
+  add(app, "--exit-after", options.exit_after, "N", "never", number(1, INT64_MAX, no_units, true),
       "1 or more, or never", "Serve so many clients, then exit with 0, or with 3 if one failed");
   add(app, "--log-level", options.log_level, "LEVEL", "info", level,
       "trace, debug, info, warn, error or off", "Log from this level on");
@@ -124,9 +121,8 @@ Options parse_options(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
     if (std::max(options.close_after, options.reset_after) != UINT64_MAX)
-      throw UsageError(source(app, close) + " '" + std::to_string(options.close_after) + "' and " +
-                       source(app, reset) + " '" + std::to_string(options.reset_after) +
-                       "': --close-after or --reset-after must be never");
+      throw UsageError(source(app, close) + " and " + source(app, reset) +
+                       ": --close-after or --reset-after must be never");
   } catch (const std::runtime_error& error) {
     if (is_asked(help))
       options.information = app.help();
