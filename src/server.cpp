@@ -58,8 +58,8 @@ std::string Server::totals() const {
   const Lock lock(mutex_);
   const std::chrono::duration<double> up = Clock::now() - start_;
   return fmt::format("{} connection{} open, {} connection{} served, {} byte{} echoed, up {:.3f} s",
-                     open_, plural(open_), served_, plural(served_), echoed_, plural(echoed_),
-                     up.count());
+                     open_, plural(open_), served_, plural(served_), echoed_.load(),
+                     plural(echoed_), up.count());
 }
 
 /// Expects mutex_ to be held: the new worker takes it first, and so finds itself counted.

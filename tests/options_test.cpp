@@ -269,28 +269,25 @@ TEST_CASE("help and version work whatever else is wrong", "[options]") {
 
 TEST_CASE("help shows every option with its default and its variable", "[options]") {
   const std::string help = information({"--help"});
-  for (const char* part : {"--host HOST",
-                           "-p,--port PORT",
-                           "-c,--chunk-size SIZE",
-                           "--max-connections N",
-                           "--idle-timeout TIME",
-                           "--drain-timeout TIME",
-                           "--log-level LEVEL",
-                           "-v,--verbose",
-                           "--version",
-                           "-h,--help",
-                           "HOST=0.0.0.0 (Env:ECHO_SERVER_HOST)",
-                           "PORT=10000 (Env:ECHO_SERVER_PORT)",
-                           "SIZE=16 (Env:ECHO_SERVER_CHUNK_SIZE)",
-                           "N=1024 (Env:ECHO_SERVER_MAX_CONNECTIONS)",
-                           "TIME=0 (Env:ECHO_SERVER_IDLE_TIMEOUT)",
-                           "TIME=5s (Env:ECHO_SERVER_DRAIN_TIMEOUT)",
-                           "--delay TIME=0 (Env:ECHO_SERVER_DELAY)",
-                           "--close-after SIZE=never (Env:ECHO_SERVER_CLOSE_AFTER)",
-                           "--reset-after SIZE=never (Env:ECHO_SERVER_RESET_AFTER)",
-                           "--exit-after N=never (Env:ECHO_SERVER_EXIT_AFTER)",
-                           "LEVEL=info (Env:ECHO_SERVER_LOG_LEVEL)"}) {
-    CAPTURE(part);
-    CHECK(contains(help, part));
+  // Each version of CLI11 has a layout of its own: PORT=10000, or PORT [10000].
+  for (const auto& [option, value, variable] :
+       {std::tuple("--host HOST", "0.0.0.0", "HOST"),
+        std::tuple("-p, *--port PORT", "10000", "PORT"),
+        std::tuple("-c, *--chunk-size SIZE", "16", "CHUNK_SIZE"),
+        std::tuple("--max-connections N", "1024", "MAX_CONNECTIONS"),
+        std::tuple("--idle-timeout TIME", "0", "IDLE_TIMEOUT"),
+        std::tuple("--drain-timeout TIME", "5s", "DRAIN_TIMEOUT"),
+        std::tuple("--delay TIME", "0", "DELAY"),
+        std::tuple("--close-after SIZE", "never", "CLOSE_AFTER"),
+        std::tuple("--reset-after SIZE", "never", "RESET_AFTER"),
+        std::tuple("--exit-after N", "never", "EXIT_AFTER"),
+        std::tuple("--log-level LEVEL", "info", "LOG_LEVEL")}) {
+    CAPTURE(option);
+    CHECK(std::regex_search(help, std::regex(std::string(option) + "(=| \\[)" + value +
+                                             "\\]? +\\(Env:ECHO_SERVER_" + variable + "\\)")));
+  }
+  for (const char* flag : {"-v, *--verbose", "--version", "-h, *--help"}) {
+    CAPTURE(flag);
+    CHECK(std::regex_search(help, std::regex(flag)));
   }
 }
