@@ -18,7 +18,7 @@ void serve_until_stopped(echo::Server& server, std::chrono::milliseconds drain_t
     const int signal = echo::wait_for_signal(end_of_drain);
     if (signal == SIGINT || signal == SIGTERM) {
       echo::restore_stop_signals();  // First, so that a second one ends whatever hangs below.
-      spdlog::info("stopping on {}: {}; {} s to finish, Ctrl+C again stops now",
+      spdlog::info("stopping on {}: {}; {} s to finish, a second Ctrl+C ends it now",
                    signal == SIGINT ? "SIGINT" : "SIGTERM", server.totals(),
                    std::chrono::duration<double>(drain_timeout).count());
       server.stop();

@@ -226,7 +226,7 @@ TEST_CASE("the log tells each step at its level", "[program]") {
                          "0 retransmissions, maximum segment size \\d+\\)\n"));
   CHECK(matches(log,
                 "\\[info\\] stopping on SIGINT: 0 connections open, 1 connection served, 5 bytes "
-                "echoed, up \\d+\\.\\d+ s; 5 s to finish, Ctrl\\+C again stops now\n"));
+                "echoed, up \\d+\\.\\d+ s; 5 s to finish, a second Ctrl\\+C ends it now\n"));
   CHECK(matches(log,
                 "\\[info\\] stopped: 0 connections open, 1 connection served, 5 bytes echoed, up "
                 "\\d+\\.\\d+ s\n$"));

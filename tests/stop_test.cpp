@@ -36,7 +36,7 @@ bool is_free(std::uint16_t port) {
 void stop(Program& program, std::uint16_t port, int first, bool again) {
   program.signal(first);
   if (again) {
-    CHECK(program.log().wait_for("Ctrl+C again stops now"));
+    CHECK(program.log().wait_for("a second Ctrl+C ends it now"));
     CHECK(is_free(port));
     program.signal(SIGINT);
     CHECK(program.wait() == -SIGINT);
