@@ -132,6 +132,16 @@ TEST_CASE("interrupted calls are made again", "[program]") {
   }
 }
 
+TEST_CASE("without an idle timeout a connection that times out has failed", "[program]") {
+  if (test::skip_without_strace())
+    return;
+  Program program(with_faults("recvfrom:error=ETIMEDOUT:when=1"));  // As by keep-alive probes.
+  Client client(program.port());
+  CHECK(client.receive_all().empty());
+  CHECK(program.log().wait_for("connection from " + client.address() +
+                               " failed, receive: Connection timed out (0 bytes"));
+}
+
 TEST_CASE("a socket option that cannot be set on the listener is an error at the start",
           "[program]") {
   if (test::skip_without_strace())
