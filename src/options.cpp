@@ -80,29 +80,29 @@ Options parse_options(int argc, const char* const* argv) {
                "echo-server");
   app.option_defaults()->take_last();
   const auto time = number(0, 1'000'000 * hour, time_units);
-  const std::string times = "a time such as 500ms, 30s, 5m or 1h, or a number of seconds";
+  const std::string times = "a time such as 500ms, 30s, 5m or 1h, or a whole number of seconds";
   add(app, "--host", options.host, "HOST", "0.0.0.0", std::identity(),
       "an IPv4 or IPv6 address, or a name", "Listen on this address; :: serves IPv6 and IPv4");
   add(app, "-p,--port", options.port, "PORT", "10000", number(0, 65535), "0 to 65535",
       "Listen on this port; 0 lets the system pick a free one");
   add(app, "-c,--chunk-size", options.chunk_size, "SIZE", "16", number(1, 16 * M, size_units),
-      "1 to 16M, such as 64k or 64KiB", "Take at most so many bytes by one recv");
+      "1 to 16M, such as 64k or 64KiB", "Take at most SIZE bytes by one recv");
   add(app, "--max-connections", options.max_connections, "N", "1024", number(1, INT64_MAX),
-      "1 or more", "Serve so many at once; further clients wait");
+      "1 or more", "Serve at most N at once; further clients wait");
   add(app, "--idle-timeout", options.idle_timeout, "TIME", "0", time, times,
-      "Close a connection on which nothing could be received, or\nsent, for so long; 0 is never");
+      "Close a connection whose client sends nothing, or takes\nnothing, for TIME; 0 is never");
   add(app, "--drain-timeout", options.drain_timeout, "TIME", "5s", time, times,
-      "Give open connections so long to finish after a stop\nsignal; 0 cuts them at once");
+      "Give open connections TIME to finish after a stop signal;\n0 cuts them at once");
   add(app, "--delay", options.delay, "TIME", "0", time, times,
-      "Wait so long before each chunk goes back");
+      "Wait for TIME before each chunk goes back");
   const std::string sizes = "0 to 1T, such as 100 or 64k, or never";
   const auto bytes = number(0, T, size_units, true);
   const auto* const close = add(app, "--close-after", options.close_after, "SIZE", "never", bytes,
-                                sizes, "Send end of file once so many bytes have gone back");
+                                sizes, "Send end of file once SIZE bytes have gone back");
   const auto* const reset = add(app, "--reset-after", options.reset_after, "SIZE", "never", bytes,
-                                sizes, "Reset the connection once so many bytes have gone back");
+                                sizes, "Reset the connection once SIZE bytes have gone back");
   add(app, "--exit-after", options.exit_after, "N", "never", number(1, INT64_MAX, no_units, true),
-      "1 or more, or never", "Serve so many clients, then exit with 0, or with 3 if one failed");
+      "1 or more, or never", "Serve N clients, then exit with 0, or with 3 if one failed");
   add(app, "--log-level", options.log_level, "LEVEL", "info", level,
       "trace, debug, info, warn, error or off", "Log from this level on");
   // A flag beats a variable, even a wrong one.
@@ -122,7 +122,7 @@ Options parse_options(int argc, const char* const* argv) {
     app.parse(argc, argv);
     if (std::max(options.close_after, options.reset_after) != UINT64_MAX)
       throw UsageError(source(app, close) + " and " + source(app, reset) +
-                       ": --close-after or --reset-after must be never");
+                       ": only one of them can be used");
   } catch (const std::runtime_error& error) {
     if (is_asked(help))
       options.information = app.help();

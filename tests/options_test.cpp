@@ -150,7 +150,7 @@ TEST_CASE("a number of bytes or clients may be never", "[options]") {
 }
 
 TEST_CASE("a close and a reset exclude each other, wherever they come from", "[options]") {
-  const std::string either = ": --close-after or --reset-after must be never";
+  const std::string either = ": only one of them can be used";
   CHECK(usage_error({"--close-after", "1", "--reset-after", "2k"}) ==
         "--close-after '1' and --reset-after '2k'" + either);
   CHECK(options({"--close-after", "1", "--reset-after", "never"}).close_after == 1);

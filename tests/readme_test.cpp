@@ -124,16 +124,21 @@ TEST_CASE("the README's script starts a server, uses it and stops it", "[program
   CHECK(finished.log.find("stopped: 0 connections open, 1 connection served") != std::string::npos);
 
   // The line with the client, and another one in its place.
-  const std::regex client(R"(\nprintf .*)");
+  const std::regex client(R"(^client\(\) .*)");
   REQUIRE(std::regex_search(script, client));
   const auto status_with = [&](const std::string& other) {
-    return test::run(script_of(std::regex_replace(script, client, "\n" + other))).status;
+    return test::run(script_of(std::regex_replace(script, client, "client() { " + other + "; }")))
+        .status;
   };
-  CHECK(status_with(R"(nc -N 127.0.0.1 "$${address##*:}" </dev/null | grep -x hello)") == 1);
+  CHECK(status_with(R"(nc -N 127.0.0.1 "$$1" </dev/null | grep -x hello)") == 1);
+  CHECK(status_with("false") == 1);  // The server, which nobody has met, is stopped.
   const std::string reset = R"py(python3 -c "import socket, struct
-with socket.create_connection(('127.0.0.1', $${address##*:})) as client:
+with socket.create_connection(('127.0.0.1', $$1)) as client:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))")py";
   CHECK(status_with(reset) == 3);
+
+  const auto wrong = std::regex_replace(script, std::regex("--port 0"), "--port http");
+  CHECK(test::run(script_of(wrong)).status == 2);
 }
 
 TEST_CASE("each place in the source that the README names is there", "[documents]") {
