@@ -217,6 +217,17 @@ TEST_CASE("the idle timeout closes idle and stalled clients and no busy one", "[
   CHECK(busy.exchange("busy") == "busy");
 }
 
+TEST_CASE("the shortest idle timeout is one, and a reset before a long one is none", "[program]") {
+  Program soon(on_loopback({"--idle-timeout", "1ms"}));
+  Client idle(soon.port());
+  CHECK(soon.log().wait_for("closed for idling (0 bytes"));
+
+  Program late(on_loopback({"--idle-timeout", "1h"}));
+  Client client(late.port());
+  client.reset();
+  CHECK(late.log().wait_for("failed, receive: Connection reset by peer (0 bytes"));
+}
+
 TEST_CASE("a client that reads slowly is not idle", "[program]") {
   Program program(on_loopback({"--idle-timeout", "1s", "-c", "64k"}));
   Client client(program.port());
