@@ -114,9 +114,10 @@ Options parse_options(int argc, const char* const* argv) {
   const auto* const version = app.set_version_flag("--version", "", "Print the version and exit");
   const auto* const help = app.set_help_flag("-h,--help", "Print this help and exit");
 
-  // Also where it stands in the place of another flag's value.
+  // Also in the place of another flag's value.
   const auto is_asked = [&](const CLI::Option* flag) {
-    return flag->count() > 0 || std::count(argv, argv + argc, flag->get_name()) > 0;
+    return flag->count() > 0 ||
+           std::any_of(argv, argv + argc, std::bind_front(&CLI::Option::check_name, flag));
   };
   try {
     app.parse(argc, argv);

@@ -12,10 +12,10 @@ namespace {
 
 using std::chrono::milliseconds;
 
-/// At most this much goes into one send, unless a single chunk is larger.
+/// The most that goes into one send, unless a single chunk is larger.
 constexpr std::size_t most_chunks = 64;
 constexpr std::size_t most_bytes = 65'536;
-/// Between two looks whether a client's system has everything.
+/// The longest pause between two checks whether a client's system has everything.
 constexpr milliseconds longest_pause(64);
 
 /// Waits, and no longer than until `stop` is requested.
@@ -57,9 +57,13 @@ bool Session::run() {
       return false;
     }
   } catch (const std::bad_alloc&) {
-    log_end("connection from", " failed, ", "out of memory");
-    return false;
+    if (!on_purpose_) {
+      log_end("connection from", " failed, ", "out of memory");
+      return false;
+    }
   }
+  if (!on_purpose_)
+    socket_.shutdown(SHUT_WR);  // To close while bytes are unread sends a reset, no end of file.
   log_end("connection from", on_purpose_ ? " closed on purpose" : " closed by the stop");
   return true;
 }
@@ -82,11 +86,11 @@ void Session::echo() {
   end_on_purpose(buffer);
 }
 
-/// The end comes only when the client's system has every byte: from then on data of the client may
-/// be answered with a reset (RFC 9293, 3.6.1), which destroys what is still on its way.
+/// After the end, more data of the client may cause a reset (RFC 9293, 3.6.1), which destroys bytes
+/// on their way. So the end comes only when the client's system has every byte.
 void Session::end_on_purpose(std::span<std::byte> buffer) {
   on_purpose_ = true;
-  // A client that sends all before it reads reads nothing unless what it sends is taken.
+  // What the client sends is taken meanwhile: it may send everything before it reads.
   wait_until_acknowledged([this] {
     socket_.discard();
     return false;
@@ -113,10 +117,10 @@ std::size_t Session::receive(std::span<std::byte> buffer) {
   return size > 0 ? size : take();
 }
 
-/// Waits until the client's system has everything that was sent, or until the cut, or until
-/// `look`, which is called again and again, returns true.
-void Session::wait_until_acknowledged(const std::function<bool()>& look) {
-  for (milliseconds pause(1); socket_.unacknowledged() > 0 && !cut_.stop_requested() && !look();
+/// Waits until the client's system has everything that was sent, or until the cut. Calls `take`
+/// again and again meanwhile, and ends at once if it returns true.
+void Session::wait_until_acknowledged(const std::function<bool()>& take) {
+  for (milliseconds pause(1); socket_.unacknowledged() > 0 && !cut_.stop_requested() && !take();
        pause = std::min(2 * pause, longest_pause))
     wait_unless(cut_, pause);
 }

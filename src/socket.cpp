@@ -12,7 +12,7 @@
 namespace echo {
 namespace {
 
-/// Takes errno before the exception is allocated, which may change it.
+/// errno is a parameter, because to allocate the exception may change it.
 [[noreturn]] void throw_error(int error, const char* action) {
   throw std::system_error(error, std::system_category(), action);
 }
@@ -23,8 +23,7 @@ void set_option(const UniqueFd& fd, int level, int option, const Value& value, c
     throw_error(errno, action);
 }
 
-/// accept(2) reports what befell a client in the queue, or the network under it; the next client
-/// has nothing to do with it.
+/// Errors of one client in the queue, or of its network, and not of the listener (accept(2)).
 constexpr std::array errors_of_one_client = {ECONNABORTED, EPROTO,       ENETDOWN,
                                              ENOPROTOOPT,  EHOSTDOWN,    ENONET,
                                              EOPNOTSUPP,   EHOSTUNREACH, ENETUNREACH};
@@ -82,14 +81,10 @@ std::size_t Socket::send(std::span<const std::byte> data) {
   return static_cast<std::size_t>(count);
 }
 
-std::size_t Socket::unacknowledged() const {
-  // Of a connection that was reset behind the client's end of file, recv still says 0, and
-  // SIOCOUTQ what it said last.
-  int error = 0;
-  socklen_t size = sizeof(error);
-  ::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
-  if (error != 0)
-    throw_error(error, "send");
+std::size_t Socket::unacknowledged() {
+  // After an end of file and then a reset, recv still returns 0 and SIOCOUTQ keeps its value, but
+  // send fails. SO_ERROR would also tell of errors that TCP survives (RFC 1122, 4.2.3.9).
+  send({});
   int count = 0;
   ::ioctl(fd_.get(), SIOCOUTQ, &count);
   return static_cast<std::size_t>(count);

@@ -54,7 +54,7 @@ TEST_CASE("without descriptors the server goes on, and says so and when it accep
     clients.emplace_back(program.port());
   REQUIRE(
       program.log().wait_for("[error] cannot accept: Too many open files; the limit of open files "
-                             "(ulimit -n) is reached; trying again\n"));
+                             "(ulimit -n) is reached; will try again\n"));
   const auto time = program.processor_time();
   std::this_thread::sleep_for(1s);  // The time over which tries are counted.
   CHECK(program.processor_time() - time < 200ms);

@@ -261,6 +261,7 @@ TEST_CASE("help and version work whatever else is wrong", "[options]") {
                                                        {"--port", "bogus", "-h"},
                                                        {"--help", "--port"},
                                                        {"--port", "--help"},
+                                                       {"-p", "-h"},
                                                        {"-v", "--log-level", "info", "-h"},
                                                        {"--help", "--version"}})
     CHECK(contains(information(arguments), "--max-connections N"));

@@ -2,15 +2,19 @@
 
 #include <linux/sockios.h>
 #include <netinet/in.h>
+#include <netinet/ip.h>
+#include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
+#include <cstring>
 #include <fstream>
 #include <functional>
 #include <future>
+#include <iostream>
 #include <iterator>
 #include <system_error>
 #include <vector>
@@ -25,6 +29,56 @@ using test::port_of;
 
 std::span<const std::byte> bytes(const std::string& text) {
   return std::as_bytes(std::span(text));
+}
+
+std::uint16_t checksum(std::span<const std::uint16_t> words) {
+  std::uint32_t sum = 0;
+  for (const std::uint16_t word : words)
+    sum += word;
+  sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<std::uint16_t>(~(sum + (sum >> 16)));
+}
+
+/// Tells the other end of the client's connection that the client cannot be reached, as a router
+/// does (ICMP, RFC 792), once the client has received all that its window allows.
+void send_unreachable(const echo::UniqueFd& icmp, const Client& client) {
+  sockaddr_in server{};
+  sockaddr_in self{};
+  socklen_t length = sizeof(server);
+  ::getpeername(client.fd(), reinterpret_cast<sockaddr*>(&server), &length);
+  ::getsockname(client.fd(), reinterpret_cast<sockaddr*>(&self), &length);
+  // What the client expects next is what the server holds next.
+  const auto set = [&](int option, int value) {
+    ::setsockopt(client.fd(), IPPROTO_TCP, option, &value, sizeof(value));
+  };
+  std::uint32_t sequence = 0;
+  length = sizeof(sequence);
+  set(TCP_REPAIR, TCP_REPAIR_ON);
+  set(TCP_REPAIR_QUEUE, TCP_RECV_QUEUE);
+  ::getsockopt(client.fd(), IPPROTO_TCP, TCP_QUEUE_SEQ, &sequence, &length);
+  set(TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
+
+  struct {
+    icmphdr message;
+    iphdr ip;
+    tcphdr tcp;
+  } packet{};
+  packet.message.type = ICMP_DEST_UNREACH;
+  packet.message.code = ICMP_HOST_UNREACH;
+  packet.ip.version = 4;
+  packet.ip.ihl = 5;
+  packet.ip.protocol = IPPROTO_TCP;
+  packet.ip.saddr = server.sin_addr.s_addr;
+  packet.ip.daddr = self.sin_addr.s_addr;
+  packet.tcp.source = server.sin_port;
+  packet.tcp.dest = self.sin_port;
+  packet.tcp.seq = htonl(sequence);
+  std::array<std::uint16_t, sizeof(packet) / 2> words{};
+  std::memcpy(words.data(), &packet, sizeof(packet));
+  packet.message.checksum = checksum(words);
+  server.sin_port = 0;
+  ::sendto(icmp.get(), &packet, sizeof(packet), 0, reinterpret_cast<sockaddr*>(&server),
+           sizeof(server));
 }
 
 struct Taken {
@@ -164,6 +218,23 @@ TEST_CASE("unacknowledged bytes are counted until the client's system has them",
   CHECK(socket.unacknowledged() > 0);
   client.receive(sent);
   CHECK(test::eventually([&] { return socket.unacknowledged() == 0; }));
+}
+
+TEST_CASE("an unreachable host for a moment is no error of bytes that are on their way",
+          "[socket]") {
+  const echo::UniqueFd icmp(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP));
+  if (!icmp) {
+    std::cout << "skipped: no raw socket: " << std::strerror(errno) << std::endl;
+    return;
+  }
+  auto [connection, client] = test::connected_pair();
+  echo::Socket& socket = connection;
+  const std::string data = test::pattern(500'000);
+  socket.send(bytes(data));  // More than the client's system takes.
+  REQUIRE(socket.unacknowledged() > 0);
+  send_unreachable(icmp, client);
+  CHECK(socket.unacknowledged() > 0);
+  CHECK(client.receive(data.size()) == data);
 }
 
 TEST_CASE("bytes that cannot be delivered any more are an error, also behind an end of file",

@@ -25,15 +25,15 @@ class Session {
           std::atomic<std::uint64_t>& total);
 
   /// Sends back what the client sends until the end of file, a limit, a stop, the idle timeout or
-  /// an error, and logs how it ended. Returns false where it ended by idling or by an error, and
-  /// neither a limit was reached nor the session cut. Throws nothing.
+  /// an error, and logs how it ended. Returns false if it idled or an error came, unless
+  /// close_after or reset_after was reached or the session cut. Throws nothing.
   bool run();
 
  private:
   void echo();
   void end_on_purpose(std::span<std::byte> buffer);
   std::size_t receive(std::span<std::byte> buffer);
-  void wait_until_acknowledged(const std::function<bool()>& look);
+  void wait_until_acknowledged(const std::function<bool()>& take);
   void send_all(std::span<const std::byte> data);
   void log_chunk(std::span<const std::byte> chunk) const;
   void log_end(std::string_view before_peer, std::string_view after_peer,

@@ -26,10 +26,10 @@ class Socket {
 
   using ChunkSeen = std::function<void(std::span<const std::byte>)>;
 
-  /// Waits for a chunk of at most `chunk_size` bytes (recv(2)). Where it came full, takes with it
-  /// the chunks that are there already, as many as `buffer` has room for, by one more call
-  /// (recvmmsg(2)). They lie one behind the other in `buffer`; `seen` is told each. Returns their
-  /// bytes in all; 0 is the end of file.
+  /// Waits for a chunk of at most `chunk_size` bytes (recv(2)). If it is full, also takes the
+  /// chunks that are already there, as many as `buffer` has room for (recvmmsg(2)). They lie one
+  /// behind the other in `buffer`; `seen` is told each. Returns how many bytes they have together;
+  /// 0 is the end of file.
   std::size_t receive(std::span<std::byte> buffer, std::size_t chunk_size, const ChunkSeen& seen);
 
   /// Waits until the system has taken `data`, and returns how many bytes it took; fewer than all if
@@ -37,8 +37,8 @@ class Socket {
   std::size_t send(std::span<const std::byte> data);
 
   /// Bytes sent that the peer's system has not acknowledged yet (SIOCOUTQ in tcp(7)). Throws "send"
-  /// if they cannot be delivered any more.
-  std::size_t unacknowledged() const;
+  /// if the connection is broken, or its writing side shut down.
+  std::size_t unacknowledged();
 
   /// Takes what has arrived and throws it away; waits for nothing (MSG_TRUNC in tcp(7)).
   void discard() noexcept { ::recv(fd_.get(), nullptr, INT_MAX, MSG_DONTWAIT | MSG_TRUNC); }
