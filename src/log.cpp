@@ -85,7 +85,7 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
 
   const UniqueFd reopened_ = reopen_stderr();
   const bool colour_ = wants_colour();
-  std::string rest_;  ///< Of a line, where a terminal took a part; a pipe takes all or nothing.
+  std::string rest_;  ///< What a terminal has not yet taken of a line; a pipe takes it whole.
   std::uint64_t dropped_ = 0;
 };
 

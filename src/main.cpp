@@ -10,14 +10,14 @@
 
 namespace {
 
-/// Handles signals until the last worker has ended, which SIGUSR2 tells. After a stop signal what
-/// is left when the drain is over is cut.
+/// Handles signals until the last worker has ended, which wakes it. Cuts what is left when the
+/// drain is over.
 void serve_until_stopped(echo::Server& server, std::chrono::milliseconds drain_timeout) {
   std::optional<std::chrono::steady_clock::time_point> end_of_drain;
   while (!server.has_ended()) {
     const int signal = echo::wait_for_signal(end_of_drain);
     if (signal == SIGINT || signal == SIGTERM) {
-      echo::restore_stop_signals();  // First, so that a second one ends whatever hangs below.
+      echo::restore_stop_signals();  // First: a second one has to work whatever happens below.
       spdlog::info("stopping on {}: {}; {} s to finish, a second Ctrl+C ends it now",
                    signal == SIGINT ? "SIGINT" : "SIGTERM", server.totals(),
                    std::chrono::duration<double>(drain_timeout).count());

@@ -25,7 +25,7 @@ sigset_t set_of(std::initializer_list<int> signals) {
 }
 
 const sigset_t stop_signals = set_of({SIGINT, SIGTERM});
-/// By the main thread; SIGUSR2 is how `wake` reaches it.
+/// What `wait_for_signal` takes; `wake` sends SIGUSR2.
 sigset_t waited_for = set_of({SIGINT, SIGTERM, SIGUSR1, SIGUSR2});
 
 /// Has SIGINT and SIGTERM delivered, also where they were inherited blocked or ignored.

@@ -10,9 +10,9 @@
 namespace echo {
 namespace {
 
-/// So many wait in `accept`, so that a burst of clients does not wait for threads to start.
+/// So many workers wait in `accept`: a burst of clients need not wait for threads to start.
 constexpr std::size_t workers_ahead = 8;
-/// Where so many wait, a worker that comes back from a client ends.
+/// If more wait, a worker that comes back from a client ends.
 constexpr std::size_t most_waiting = 16;
 
 }  // namespace
@@ -81,7 +81,7 @@ void Server::start_missing_workers() {
   }
 }
 
-/// Expects mutex_ to be held. A trouble that comes back is reported at most every five seconds.
+/// Expects mutex_ to be held.
 void Server::report_trouble(std::string_view action, const std::exception& error) {
   if (last_report_ && Clock::now() - *last_report_ < std::chrono::seconds(5))
     return;
@@ -89,12 +89,12 @@ void Server::report_trouble(std::string_view action, const std::exception& error
   in_trouble_ = true;
   const auto* const from_system = dynamic_cast<const std::system_error*>(&error);
   const int code = from_system != nullptr ? from_system->code().value() : ENOMEM;
-  spdlog::error("cannot {}: {};{} trying again", action, std::strerror(code),
+  spdlog::error("cannot {}: {};{} will try again", action, std::strerror(code),
                 code == EMFILE ? " the limit of open files (ulimit -n) is reached;" : "");
 }
 
-/// Threads are detached; the count takes the place of join. When the last worker has counted itself
-/// out and unlocked mutex_, nobody touches the server any more.
+/// Threads are detached; waiting_ + open_ takes the place of join. When the last worker has
+/// unlocked mutex_ for the last time, nobody touches the server any more.
 void Server::work() {
   Lock lock(mutex_);
   while (auto socket = next_client(lock)) {
@@ -118,7 +118,7 @@ void Server::work() {
       --open_;
       ++waiting_;
       lock.unlock();
-    }  // Closed after the count: a client that was served to its end is no longer in `totals`.
+    }  // Closed after the count: when a client sees its end, `totals` has it no longer as open.
     lock.lock();
     if (waiting_ > most_waiting || served_ + waiting_ > exit_after_)
       break;
@@ -138,7 +138,7 @@ std::optional<Socket> Server::next_client(Lock& lock) {
       return socket;
     } catch (const std::exception& error) {
       lock.lock();
-      // accept4 takes a descriptor before it blocks, so the others that wait have one each.
+      // The others go on. accept4 takes a descriptor before it blocks, so they have one each.
       if (waiting_ > 1)
         return std::nullopt;
       report_trouble("accept", error);

@@ -21,8 +21,9 @@ bool print(int fd, std::string_view text);
 /// Whatever else is to stay open has to be open by then.
 std::size_t raise_descriptor_limit(std::size_t connections);
 
-/// For the start of the program: whatever was inherited, SIGINT and SIGTERM end the process at once
-/// with status 0, for nothing is served yet; SIGPIPE is ignored. SIGHUP keeps what it was given.
+/// For the start of the program: until something is served, SIGINT and SIGTERM end it at once with
+/// status 0, also if they were inherited blocked or ignored. SIGPIPE is ignored. SIGHUP keeps what
+/// it was given.
 void take_signals();
 
 /// From now on SIGINT and SIGTERM wait for `wait_for_signal`. To be called before the first thread

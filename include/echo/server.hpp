@@ -14,9 +14,9 @@ namespace echo {
 /// the next client waits in the kernel's queue.
 class Server {
  public:
-  /// Starts to serve, and accepts `exit_after` clients at most: then it gives the port back, and
-  /// ends when the last of them has ended. `on_end` is called when the last worker has ended, from
-  /// that worker's thread. Throws std::system_error if not even one thread can be started.
+  /// Starts to serve. Accepts at most `exit_after` clients, then gives the port back, and ends when
+  /// all of them have ended. Calls `on_end` from the thread of the last worker, when it ends.
+  /// Throws std::system_error if not even one thread can be started.
   Server(Listener listener, std::size_t max_connections, std::uint64_t exit_after,
          const SessionLimits& limits, std::function<void()> on_end);
 
@@ -59,11 +59,11 @@ class Server {
   std::atomic<std::uint64_t> echoed_ = 0;
 
   mutable std::mutex mutex_;  ///< For all below.
-  std::size_t waiting_ = 0;   ///< Workers that wait for a client, or are about to.
+  std::size_t waiting_ = 0;   ///< Workers in `accept`, or on their way to it.
   std::size_t open_ = 0;      ///< Workers that serve one.
   std::uint64_t served_ = 0;
   std::uint64_t failed_ = 0;
-  bool in_trouble_ = false;  ///< With `accept`, or to start a worker, and the log was told.
+  bool in_trouble_ = false;  ///< An error was logged, and not yet its end.
   std::optional<Clock::time_point> last_report_;
 };
 
