@@ -10,8 +10,8 @@
 
 namespace {
 
-/// Handles signals until the last worker has ended, which wakes it. Cuts what is left when the
-/// drain is over.
+/// Handles signals until the last worker has ended; its end comes as a signal, too. Cuts what is
+/// left when the drain is over.
 void serve_until_stopped(echo::Server& server, std::chrono::milliseconds drain_timeout) {
   std::optional<std::chrono::steady_clock::time_point> end_of_drain;
   while (!server.has_ended()) {

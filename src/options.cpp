@@ -18,8 +18,8 @@ constexpr std::uint64_t hour = 3'600'000;
 constexpr Unit time_units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", hour}};
 constexpr Unit no_units[] = {{"", 1}};
 
-/// Reads plain decimal digits and a unit; CLI11 alone would take 010 for 8. What it returns gives
-/// nothing for a wrong value.
+/// Returns a function that reads plain decimal digits and a unit, and gives nothing for a wrong
+/// value. CLI11 alone would take 010 for 8.
 auto number(std::uint64_t min, std::uint64_t max, std::span<const Unit> units = no_units,
             bool or_never = false) {
   return [=](const std::string& text) -> std::optional<std::uint64_t> {

@@ -118,7 +118,7 @@ void Server::work() {
       --open_;
       ++waiting_;
       lock.unlock();
-    }  // Closed after the count: when a client sees its end, `totals` has it no longer as open.
+    }  // Closed after the count: a client that sees its end is no longer open in `totals`.
     lock.lock();
     if (waiting_ > most_waiting || served_ + waiting_ > exit_after_)
       break;

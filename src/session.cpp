@@ -63,7 +63,7 @@ bool Session::run() {
     }
   }
   if (!on_purpose_)
-    socket_.shutdown(SHUT_WR);  // To close while bytes are unread sends a reset, no end of file.
+    socket_.shutdown(SHUT_WR);  // A close with bytes unread would send a reset only.
   log_end("connection from", on_purpose_ ? " closed on purpose" : " closed by the stop");
   return true;
 }
@@ -98,6 +98,7 @@ void Session::end_on_purpose(std::span<std::byte> buffer) {
   if (limits_.reset_after < limits_.close_after)
     return socket_.reset_when_closed();
   socket_.shutdown(SHUT_WR);
+  // Until the client closes, too. A stop ends this by an error, which is none here.
   while (receive(buffer) > 0)
     continue;
 }

@@ -12,7 +12,7 @@
 namespace echo {
 namespace {
 
-/// errno is a parameter, because to allocate the exception may change it.
+/// The caller passes errno, which may change while the exception is allocated.
 [[noreturn]] void throw_error(int error, const char* action) {
   throw std::system_error(error, std::system_category(), action);
 }

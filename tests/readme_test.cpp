@@ -126,16 +126,17 @@ TEST_CASE("the README's script starts a server, uses it and stops it", "[program
   // The line with the client, and another one in its place.
   const std::regex client(R"(^client\(\) .*)");
   REQUIRE(std::regex_search(script, client));
-  const auto status_with = [&](const std::string& other) {
-    return test::run(script_of(std::regex_replace(script, client, "client() { " + other + "; }")))
-        .status;
+  const auto with = [&](const std::string& other) {
+    return test::run(script_of(std::regex_replace(script, client, "client() { " + other + "; }")));
   };
-  CHECK(status_with(R"(nc -N 127.0.0.1 "$$1" </dev/null | grep -x hello)") == 1);
-  CHECK(status_with("false") == 1);  // The server, which nobody has met, is stopped.
+  CHECK(with(R"(nc -N 127.0.0.1 "$$1" </dev/null | grep -x hello)").status == 1);
+  const auto unmet = with("false");
+  CHECK(unmet.status == 1);
+  CHECK(unmet.log.find("stopped: 0 connections open, 0 connections served") != std::string::npos);
   const std::string reset = R"py(python3 -c "import socket, struct
 with socket.create_connection(('127.0.0.1', $$1)) as client:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))")py";
-  CHECK(status_with(reset) == 3);
+  CHECK(with(reset).status == 3);
 
   const auto wrong = std::regex_replace(script, std::regex("--port 0"), "--port http");
   CHECK(test::run(script_of(wrong)).status == 2);

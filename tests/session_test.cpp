@@ -1,5 +1,7 @@
 #include "echo/session.hpp"
 
+#include <spdlog/sinks/base_sink.h>
+#include <spdlog/spdlog.h>
 #include <sys/socket.h>
 
 #include <future>
@@ -13,6 +15,19 @@
 namespace {
 
 using std::chrono::milliseconds;
+
+/// Calls a function at each line of the log.
+class OnLine : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit OnLine(std::function<void()> call) : call_(std::move(call)) {}
+
+ protected:
+  void sink_it_(const spdlog::details::log_msg& /*message*/) override { call_(); }
+  void flush_() override {}
+
+ private:
+  const std::function<void()> call_;
+};
 
 /// A session that runs in a thread of its own, and its client.
 class Running {
@@ -223,6 +238,21 @@ TEST_CASE("a stop costs a client none of its bytes, though it goes on sending", 
   }
   CHECK((running.client.receive_all() == data.substr(0, 1 << 18)));
   CHECK(running.ends_well());
+}
+
+TEST_CASE("a client that sends while the stop closes gets the end of file, and no reset",
+          "[session]") {
+  const auto logger = spdlog::default_logger();
+  {
+    Running running(16);
+    // The session logs its end between its last look at what has arrived and the close.
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+        "", std::make_shared<OnLine>([&] { running.client.send("x"); })));
+    running.finish.request_stop();
+    CHECK(running.ends_well());
+    CHECK_NOTHROW(running.client.receive_all());
+  }
+  spdlog::set_default_logger(logger);
 }
 
 TEST_CASE("a session that is cut ends at once, also while it sends", "[session]") {
