@@ -67,13 +67,12 @@ int main(int argc, char** argv) {
     if (!echo::print(STDOUT_FILENO, options.information))
       throw std::system_error(errno, std::system_category(), "write to stdout");
     return 0;
-  } catch (const echo::UsageError& error) {
+  } catch (const echo::UsageError& e) {
     echo::print(STDERR_FILENO, fmt::format("echo-server: {}\nTry 'echo-server --help'.\n",
-                                           echo::escaped(error.what())));
+                                           echo::escaped(e.what())));
     return 2;
-  } catch (const std::exception& error) {
-    echo::print(STDERR_FILENO,
-                fmt::format("echo-server: cannot {}\n", echo::escaped(error.what())));
+  } catch (const std::exception& e) {
+    echo::print(STDERR_FILENO, fmt::format("echo-server: cannot {}\n", echo::escaped(e.what())));
     return 1;
   }
 }

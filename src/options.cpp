@@ -14,8 +14,7 @@ constexpr std::uint64_t K = 1024, M = 1024 * K, G = 1024 * M, T = 1024 * G;
 constexpr Unit size_units[] = {{"", 1},   {"k", K},   {"kb", K}, {"kib", K}, {"m", M},
                                {"mb", M}, {"mib", M}, {"g", G},  {"gb", G},  {"gib", G},
                                {"t", T},  {"tb", T},  {"tib", T}};
-constexpr std::uint64_t hour = 3'600'000;
-constexpr Unit time_units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", hour}};
+constexpr Unit time_units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}};
 constexpr Unit no_units[] = {{"", 1}};
 
 /// Returns a function that reads plain decimal digits and a unit, and gives nothing for a wrong
@@ -79,7 +78,7 @@ Options parse_options(int argc, const char* const* argv) {
   CLI::App app("Sends back to each TCP client every byte that it sends. Ctrl+C stops it.",
                "echo-server");
   app.option_defaults()->take_last();
-  const auto time = number(0, 1'000'000 * hour, time_units);
+  const auto time = number(0, 3'600'000'000'000, time_units);  // At most a million hours.
   const std::string times = "a time such as 500ms, 30s, 5m or 1h, or a whole number of seconds";
   add(app, "--host", options.host, "HOST", "0.0.0.0", std::identity(),
       "an IPv4 or IPv6 address, or a name", "Listen on this address; :: serves IPv6 and IPv4");

@@ -62,8 +62,6 @@ bool Session::run() {
       return false;
     }
   }
-  if (!on_purpose_)
-    socket_.shutdown(SHUT_WR);  // A close with bytes unread would send a reset only.
   log_end("connection from", on_purpose_ ? " closed on purpose" : " closed by the stop");
   return true;
 }

@@ -1,5 +1,6 @@
 #include "echo/session.hpp"
 
+#include <poll.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
@@ -245,11 +246,17 @@ TEST_CASE("a client that sends while the stop closes gets the end of file, and n
   const auto logger = spdlog::default_logger();
   {
     Running running(16);
+    std::atomic<int> seen_before_the_end = -1;
     // The session logs its end between its last look at what has arrived and the close.
-    spdlog::set_default_logger(std::make_shared<spdlog::logger>(
-        "", std::make_shared<OnLine>([&] { running.client.send("x"); })));
+    spdlog::set_default_logger(
+        std::make_shared<spdlog::logger>("", std::make_shared<OnLine>([&] {
+                                           pollfd end{running.client.fd(), POLLRDHUP, 0};
+                                           seen_before_the_end = ::poll(&end, 1, 0);
+                                           running.client.send("x");
+                                         })));
     running.finish.request_stop();
     CHECK(running.ends_well());
+    CHECK(seen_before_the_end == 0);  // The server counts a session out before its client sees it.
     CHECK_NOTHROW(running.client.receive_all());
   }
   spdlog::set_default_logger(logger);

@@ -24,6 +24,13 @@ class Session {
   Session(Socket socket, const SessionLimits& limits, std::stop_token finish, std::stop_token cut,
           std::atomic<std::uint64_t>& total);
 
+  /// Closes the connection. At a stop the end of file goes first: where bytes are unread, a close
+  /// alone would send a reset in its place.
+  ~Session() {
+    if (finish_.stop_requested() && !on_purpose_)
+      socket_.shutdown(SHUT_WR);
+  }
+
   /// Sends back what the client sends until the end of file, a limit, a stop, the idle timeout or
   /// an error, and logs how it ended. Returns false if it idled or an error came, unless
   /// close_after or reset_after was reached or the session cut. Throws nothing.
