@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -87,6 +88,9 @@ std::size_t Client::send_until_blocked(std::string_view data) {
     if (data.empty())
       throw std::logic_error("all of it fitted");
   }
+  pollfd echo{fd_.get(), POLLIN, 0};
+  check(::poll(&echo, 1, static_cast<int>(std::chrono::milliseconds(deadline).count())) == 1,
+        "wait for an echo");
   const timeval limit{deadline.count(), 0};
   ::setsockopt(fd_.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
   return total;

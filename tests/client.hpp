@@ -45,8 +45,8 @@ class Client {
   /// Marks the last byte as urgent (RFC 6093).
   void send_urgent(std::string_view data);
 
-  /// Sends until nothing more fits for a while, or the server ends the connection; returns how many
-  /// bytes that was.
+  /// Sends until nothing more fits for a while, or the server ends the connection, and waits for an
+  /// echo to be there: then the server has accepted it. Returns how many bytes were sent.
   std::size_t send_until_blocked(std::string_view data);
 
   /// Exactly `size` bytes, or fewer at the end of file.

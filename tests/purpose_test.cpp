@@ -142,6 +142,7 @@ TEST_CASE("a second signal ends a server that waits for a client to close or to 
     const int small = 1;
     ::setsockopt(deaf.fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
     deaf.send(test::pattern(3 << 20));
+    REQUIRE(program.log().wait_for("connection accepted"));
     program.signal(SIGINT);
     REQUIRE(program.log().wait_for("stopping on SIGINT: 1 connection open"));
     program.signal(SIGTERM);
@@ -283,6 +284,7 @@ TEST_CASE("a client that never closes is ended by the idle timeout or the stop, 
       const int small = 1;
       ::setsockopt(deaf.fd(), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
       deaf.send(test::pattern(3 << 20));
+      REQUIRE(program.log().wait_for("connection accepted"));
       program.signal(SIGTERM);
       CHECK(program.wait() == 0);
       CHECK(program.log().text().find("failed") == std::string::npos);
