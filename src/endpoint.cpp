@@ -5,10 +5,14 @@
 #include <netinet/in.h>
 #include <spdlog/fmt/fmt.h>
 
-#include <algorithm>
 #include <array>
+#include <cerrno>
+#include <cstdint>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 namespace echo {
 
@@ -23,6 +27,7 @@ std::string Endpoint::to_string() const {
     return fmt::format("{}.{}.{}.{}:{}", bytes[0], bytes[1], bytes[2], bytes[3],
                        ntohs(ipv4.sin_port));  // At the same place in both.
   std::array<char, INET6_ADDRSTRLEN + IF_NAMESIZE> host{};
+  // Where it fails, the address stays empty.
   ::getnameinfo(reinterpret_cast<const sockaddr*>(&storage), length, host.data(), host.size(),
                 nullptr, 0, NI_NUMERICHOST);
   return fmt::format("[{}]:{}", host.data(), ntohs(ipv6.sin6_port));

@@ -2,30 +2,53 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <spdlog/details/log_msg.h>
+#include <spdlog/fmt/fmt.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
+#include <initializer_list>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <string_view>
+#include <utility>
 
+#include "echo/system_call.hpp"
 #include "echo/unique_fd.hpp"
 
 namespace echo {
 namespace {
 
-bool wants_colour() {
-  const char* const term = std::getenv("TERM");
-  const char* const no_color = std::getenv("NO_COLOR");
-  return ::isatty(STDERR_FILENO) == 1 && term != nullptr && *term != '\0' &&
-         std::string_view(term) != "dumb" && (no_color == nullptr || *no_color == '\0');
+bool is_terminal() {
+  return ::isatty(STDERR_FILENO) == 1;
 }
 
+bool wants_colour() {
+  const auto is_one_of = [](const char* variable, std::initializer_list<std::string_view> values) {
+    const char* const value = std::getenv(variable);
+    return std::ranges::count(values, value != nullptr ? value : "") > 0;
+  };
+  return is_terminal() && !is_one_of("TERM", {"", "dumb"}) && is_one_of("NO_COLOR", {""});
+}
+
+/// Grey, cyan, green, yellow, red (console_codes(4)), for the levels from trace on.
+constexpr std::array colours = {"\033[90m", "\033[36m", "\033[32m", "\033[33m", "\033[31m"};
+
 /// A pipe or terminal opened once more, so that O_NONBLOCK is ours alone: others may share the
-/// descriptor that we were given (open(2), "Open file descriptions"). Empty for anything else, or
-/// where that is not allowed.
+/// descriptor that we were given (open(2), "Open file descriptions"). Empty for a file, which has
+/// room at once, and where that is not allowed.
 UniqueFd reopen_stderr() {
-  if (::lseek(STDERR_FILENO, 0, SEEK_CUR) != -1)  // A file, which has room at once.
+  if (::lseek(STDERR_FILENO, 0, SEEK_CUR) != -1)
     return UniqueFd();
   constexpr int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
   UniqueFd reopened(::open("/proc/self/fd/2", flags));
@@ -44,7 +67,7 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
   void sink_it_(const spdlog::details::log_msg& message) override {
     write_rest();
     if (rest_.empty()) {
-      write_down(message);
+      put(message);
       const std::size_t size = rest_.size();
       write_rest();
       if (rest_.size() < size) {
@@ -59,27 +82,31 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
   void flush_() override {}
 
  private:
-  void write_down(const spdlog::details::log_msg& message) {
+  /// Makes the line in `rest_`, where there is room without more memory.
+  void put(const spdlog::details::log_msg& message) {
     spdlog::memory_buf_t line;
     formatter_->format(message, line);
-    rest_.assign(line.data(), line.size());
-    if (colour_) {
-      rest_.insert(message.color_range_end, "\033[0m");
-      rest_.insert(message.color_range_start, fmt::format("\033[3{}m", "762311"[message.level]));
-    }
     if (dropped_ > 0)
-      rest_.insert(0, fmt::format("[{} line{} dropped here: nobody read them]\n", dropped_,
-                                  plural(dropped_)));
+      fmt::format_to(std::back_inserter(rest_), "[{} line{} dropped here: nobody read them]\n",
+                     dropped_, plural(dropped_));
+    const std::size_t start = rest_.size();
+    rest_.append(line.data(), line.size());
+    if (colour_) {
+      rest_.insert(start + message.color_range_end, "\033[0m");
+      rest_.insert(start + message.color_range_start,
+                   colours.at(static_cast<std::size_t>(message.level)));
+    }
   }
 
-  /// Takes from its beginning what stderr has room for.
+  /// Takes from its beginning what stderr has room for. A failed write is no room, either.
   void write_rest() {
-    // What could not be reopened is asked first.
+    // What could not be opened again is asked first; a terminal may still take a part and then
+    // wait.
     pollfd ready{STDERR_FILENO, POLLOUT, 0};
-    if (rest_.empty() || (!reopened_ && TEMP_FAILURE_RETRY(::poll(&ready, 1, 0)) != 1))
+    if (rest_.empty() || (!reopened_ && retry([&] { return ::poll(&ready, 1, 0); }) != 1))
       return;
     const int fd = reopened_ ? reopened_.get() : STDERR_FILENO;
-    const auto written = TEMP_FAILURE_RETRY(::write(fd, rest_.data(), rest_.size()));
+    const auto written = retry([&] { return ::write(fd, rest_.data(), rest_.size()); });
     rest_.erase(0, written > 0 ? static_cast<std::size_t>(written) : 0);
   }
 
@@ -93,7 +120,8 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
 
 void set_up_log(const std::string& level) {
   auto logger = std::make_shared<spdlog::logger>("", std::make_shared<StderrSink>());
-  logger->set_pattern("[%Y-%m-%d %H:%M:%S.%e] [%^%l%$] %v");
+  logger->set_pattern(is_terminal() ? "[%H:%M:%S.%e] [%^%l%$] %v"
+                                    : "[%Y-%m-%d %H:%M:%S.%e] [%^%l%$] %v");
   logger->set_error_handler([](const std::string&) {});  // Without memory a line is lost.
   logger->set_level(spdlog::level::from_str(level));
   spdlog::set_default_logger(std::move(logger));
@@ -101,8 +129,13 @@ void set_up_log(const std::string& level) {
 
 void log_at_any_level(std::string_view line) {
   const auto logger = spdlog::default_logger();
-  if (logger->level() != spdlog::level::off)
+  if (logger->level() == spdlog::level::off)
+    return;
+  try {
     logger->sinks().front()->log({logger->name(), spdlog::level::info, line});
+  } catch (const std::bad_alloc&) {
+    // Without memory a line is lost.
+  }
 }
 
 std::string escaped(std::string_view text) {

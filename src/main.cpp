@@ -1,78 +1,118 @@
+#include <signal.h>
+#include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include <csignal>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstring>
+#include <exception>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
 
+#include "echo/endpoint.hpp"
 #include "echo/log.hpp"
 #include "echo/options.hpp"
 #include "echo/process.hpp"
 #include "echo/server.hpp"
+#include "echo/socket.hpp"
 
 namespace {
 
-/// Handles signals until the last worker has ended; its end comes as a signal, too. Cuts what is
-/// left when the drain is over.
-void serve_until_stopped(echo::Server& server, std::chrono::milliseconds drain_timeout) {
-  std::optional<std::chrono::steady_clock::time_point> end_of_drain;
-  while (!server.has_ended()) {
-    const int signal = echo::wait_for_signal(end_of_drain);
-    if (signal == SIGINT || signal == SIGTERM) {
-      echo::restore_stop_signals();  // First: a second one has to work whatever happens below.
-      spdlog::info("stopping on {}: {}; {} s to finish, a second Ctrl+C ends it now",
-                   signal == SIGINT ? "SIGINT" : "SIGTERM", server.totals(),
-                   std::chrono::duration<double>(drain_timeout).count());
-      server.stop();
-      end_of_drain = std::chrono::steady_clock::now() + drain_timeout;
-    } else if (signal == SIGUSR1) {
-      echo::log_at_any_level(server.totals());
-    } else if (signal == 0) {
-      server.cut();
-      end_of_drain.reset();
-    }
-  }
+using echo::plural;
+
+/// Does not allocate: SIGUSR1 must work where there is no memory.
+fmt::memory_buffer text_of(const echo::Totals& totals, bool with_open) {
+  fmt::memory_buffer text;
+  const auto out = std::back_inserter(text);
+  if (with_open)
+    fmt::format_to(out, "{} connection{} open, ", totals.open, plural(totals.open));
+  fmt::format_to(out, "{} connection{} served", totals.served, plural(totals.served));
+  if (totals.failed > 0)
+    fmt::format_to(out, ", {} failed", totals.failed);
+  if (totals.idled > 0)
+    fmt::format_to(out, ", {} idled", totals.idled);
+  fmt::format_to(out, ", {} byte{} echoed, up {:.3f} s", totals.echoed, plural(totals.echoed),
+                 totals.up.count());
+  return text;
+}
+
+void stop(echo::Server& server, int signal, std::chrono::milliseconds drain_timeout) {
+  const std::size_t open = server.totals().open;
+  const std::chrono::duration<double> drain = drain_timeout;
+  const char* const name = signal == SIGINT ? "SIGINT" : "SIGTERM";
+  if (open == 0)
+    spdlog::info("stopping on {}", name);
+  else
+    spdlog::info("stopping on {}: {} connection{} open, {} s to finish; {} again ends it now", name,
+                 open, plural(open), drain.count(), signal == SIGINT ? "Ctrl+C" : name);
+  server.stop();
+}
+
+void report(const echo::Server& server) {
+  const fmt::memory_buffer text = text_of(server.totals(), true);
+  echo::log_at_any_level({text.data(), text.size()});
 }
 
 /// Returns the exit status.
 int serve(const echo::Options& options) {
   echo::set_up_log(options.log_level);
   spdlog::debug("starting up on host {}, port {}", echo::escaped(options.host), options.port);
+  echo::raise_descriptor_limit();
   echo::Listener listener = echo::listen_on_first(echo::resolve(options.host, options.port));
   const std::string address = listener.local_endpoint().to_string();
-  const std::size_t connections = echo::raise_descriptor_limit(options.max_connections);
-  echo::block_stop_signals();
-  echo::Server server(std::move(listener), connections, options.exit_after,
-                      {options.chunk_size, options.idle_timeout, options.delay, options.close_after,
-                       options.reset_after},
-                      echo::wake);
-  if (!echo::print(STDOUT_FILENO, "Listening on " + address + '\n'))
-    spdlog::error("cannot write to stdout: {}", std::strerror(errno));
+  echo::Server server(std::move(listener), options);
+  const echo::SignalThread signals([&](int signal) { stop(server, signal, options.drain_timeout); },
+                                   [&] { report(server); });
+  try {
+    echo::announce("Listening on " + address + '\n');
+  } catch (const std::system_error& error) {
+    spdlog::error("cannot {}", error.what());
+  }
+  echo::end_stdout();
   spdlog::info("serving on {}: chunk size {} byte{}, at most {} connection{}; Ctrl+C stops",
-               address, options.chunk_size, echo::plural(options.chunk_size), connections,
-               echo::plural(connections));
+               address, options.chunk_size, plural(options.chunk_size), options.max_connections,
+               plural(options.max_connections));
   spdlog::debug("waiting for a connection");
-  serve_until_stopped(server, options.drain_timeout);
-  spdlog::info("stopped: {}", server.totals());
-  return server.has_failed() ? 3 : 0;
+  server.run();
+  const echo::Totals totals = server.totals();
+  const fmt::memory_buffer text = text_of(totals, false);
+  spdlog::info("stopped: {}", std::string_view(text.data(), text.size()));
+  if (totals.lost_listener)
+    return 1;
+  return totals.served == options.exit_after && totals.failed + totals.idled > 0 ? 3 : 0;
+}
+
+/// Prints an error; returns `status`.
+int fail(int status, const std::string& text) {
+  try {
+    echo::print(STDERR_FILENO, "echo-server: " + text + '\n');
+  } catch (const std::system_error&) {
+    // There is nobody to tell it to.
+  }
+  return status;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  echo::hold_standard_streams();
-  echo::take_signals();
   try {
+    echo::hold_standard_streams();
+    echo::prepare_signals();
     const echo::Options options = echo::parse_options(argc, argv);
     if (options.information.empty())
       return serve(options);
-    if (!echo::print(STDOUT_FILENO, options.information))
-      throw std::system_error(errno, std::system_category(), "write to stdout");
+    echo::print(STDOUT_FILENO, options.information);
     return 0;
-  } catch (const echo::UsageError& e) {
-    echo::print(STDERR_FILENO, fmt::format("echo-server: {}\nTry 'echo-server --help'.\n",
-                                           echo::escaped(e.what())));
-    return 2;
-  } catch (const std::exception& e) {
-    echo::print(STDERR_FILENO, fmt::format("echo-server: cannot {}\n", echo::escaped(e.what())));
-    return 1;
+  } catch (const echo::UsageError& error) {
+    return fail(2, echo::escaped(error.what()) + "\nTry 'echo-server --help'.");
+  } catch (const std::exception& error) {
+    const std::string text = echo::escaped(error.what());
+    const bool is_denied = text.starts_with("listen on") && text.ends_with(std::strerror(EACCES));
+    return fail(1, "cannot " + text + (is_denied ? " (a port below 1024 needs root)" : ""));
   }
 }

@@ -2,101 +2,131 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <filesystem>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstring>
+#include <functional>
+#include <initializer_list>
+#include <optional>
+#include <stop_token>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <utility>
 
-#include "echo/log.hpp"
+#include "echo/system_call.hpp"
 
 namespace echo {
 namespace {
 
 using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
 
-sigset_t set_of(std::initializer_list<int> signals) {
+/// No call on sets, masks and actions is checked: they fail for wrong numbers only.
+const sigset_t handled_signals = [] {
   sigset_t set;
   ::sigemptyset(&set);
-  for (const int signal : signals)
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1})
     ::sigaddset(&set, signal);
   return set;
+}();
+
+/// From now on SIGINT and SIGTERM end the process, as far as this thread is concerned.
+void let_stop_signals_end() {
+  ::signal(SIGINT, SIG_DFL);
+  ::signal(SIGTERM, SIG_DFL);
+  ::pthread_sigmask(SIG_UNBLOCK, &handled_signals, nullptr);
 }
 
-const sigset_t stop_signals = set_of({SIGINT, SIGTERM});
-/// What `wait_for_signal` takes; `wake` sends SIGUSR2.
-sigset_t waited_for = set_of({SIGINT, SIGTERM, SIGUSR1, SIGUSR2});
-
-/// Has SIGINT and SIGTERM delivered, also where they were inherited blocked or ignored.
-void deliver_stop_signals(void (*action)(int)) {
-  ::signal(SIGINT, action);
-  ::signal(SIGTERM, action);
-  ::pthread_sigmask(SIG_UNBLOCK, &stop_signals, nullptr);
+void handle_signals(const std::stop_token& token, const std::function<void(int)>& on_stop,
+                    const std::function<void()>& on_usr1) {
+  // The end of the SignalThread wakes sigwait by a signal.
+  const std::stop_callback wake(token,
+                                [self = ::pthread_self()] { ::pthread_kill(self, SIGUSR1); });
+  std::optional<Clock::time_point> first_stop;
+  for (;;) {
+    int signal = 0;
+    const int error = ::sigwait(&handled_signals, &signal);
+    if (token.stop_requested())
+      return;
+    if (error != 0) {  // By a sandbox.
+      spdlog::error("cannot wait for signals: {}; a stop signal ends the server at once",
+                    std::strerror(error));
+      let_stop_signals_end();
+      while (!token.stop_requested())
+        std::this_thread::sleep_for(100ms);
+      return;
+    }
+    if (signal == SIGUSR1) {
+      on_usr1();
+    } else if (!first_stop) {
+      first_stop = Clock::now();
+      on_stop(signal);
+    } else if (Clock::now() - *first_stop >= 500ms) {
+      let_stop_signals_end();
+      ::raise(signal);
+      ::_exit(128 + signal);  // Process 1 survives its default actions (pid_namespaces(7)).
+    }
+  }
 }
 
 }  // namespace
 
 void hold_standard_streams() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-    if (::fcntl(fd, F_GETFD) == -1)
-      ::open("/dev/null", O_RDONLY);  // Takes the lowest free number, which is this one.
+    if (::fcntl(fd, F_GETFD) == -1)  // open takes the lowest free number, which is this one.
+      checked(retry([] { return ::open("/dev/null", O_RDONLY); }), "open /dev/null");
 }
 
-bool print(int fd, std::string_view text) {
-  pollfd writable{fd, POLLOUT, 0};
-  errno = EAGAIN;
-  return TEMP_FAILURE_RETRY(::poll(&writable, 1, 400)) == 1 &&
-         TEMP_FAILURE_RETRY(::write(fd, text.data(), text.size())) ==
-             static_cast<ssize_t>(text.size());
+void prepare_signals() {
+  // A write to a closed pipe, to a file at its size limit, or from the background to a terminal
+  // that stops such jobs. Process 1 of a container inherits children: no zombies of them.
+  for (const int signal : {SIGPIPE, SIGXFSZ, SIGTTOU, SIGCHLD, SIGUSR1})
+    ::signal(signal, SIG_IGN);
+  let_stop_signals_end();
 }
 
-std::size_t raise_descriptor_limit(std::size_t connections) {
-  // Standard streams, log, listener, whatever was inherited, and the directory itself (proc(5)).
-  std::error_code no_proc;
-  const std::filesystem::directory_iterator entries("/proc/self/fd", no_proc);
-  const auto others = static_cast<rlim_t>(std::distance(begin(entries), end(entries)));
+void print(int fd, std::string_view text) {
+  const char* const action = fd == STDOUT_FILENO ? "write to stdout" : "write to stderr";
+  while (!text.empty()) {
+    const auto written = retry([&] { return ::write(fd, text.data(), text.size()); });
+    text.remove_prefix(static_cast<std::size_t>(checked(written, action)));
+  }
+}
+
+void announce(std::string_view line) {
+  pollfd writable{STDOUT_FILENO, POLLOUT, 0};
+  if (retry([&] { return ::poll(&writable, 1, 400); }) != 1)
+    throw std::system_error(EAGAIN, std::system_category(), "write to stdout");
+  print(STDOUT_FILENO, line);
+}
+
+void end_stdout() {
+  checked(::dup2(STDIN_FILENO, STDOUT_FILENO), "end stdout");
+}
+
+void raise_descriptor_limit() noexcept {
   rlimit limit{};
-  ::getrlimit(RLIMIT_NOFILE, &limit);
-  limit.rlim_cur = std::clamp(others + connections, limit.rlim_cur, limit.rlim_max);
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-  ::getrlimit(RLIMIT_NOFILE, &limit);  // A sandbox may not have allowed it.
-  const std::size_t possible =
-      std::clamp<std::size_t>(limit.rlim_cur - std::min(limit.rlim_cur, others), 1, connections);
-  if (possible < connections)
-    spdlog::warn(
-        "only {} connection{} can be served at once, not {}: the limit of open files (ulimit -n) "
-        "is {}",
-        possible, plural(possible), connections, limit.rlim_cur);
-  return possible;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == -1)
+    return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);  // A sandbox may forbid it; then the old limit holds.
 }
 
-void take_signals() {
-  ::signal(SIGPIPE, SIG_IGN);
-  ::signal(SIGCHLD, SIG_IGN);  // Process 1 of a container inherits children: no zombies of them.
-  ::pthread_sigmask(SIG_BLOCK, &waited_for, nullptr);
-  deliver_stop_signals([](int) { ::_exit(0); });
-}
-
-void block_stop_signals() {
-  ::pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
-}
-
-int wait_for_signal(std::optional<std::chrono::steady_clock::time_point> deadline) {
-  const auto left = deadline ? *deadline - std::chrono::steady_clock::now() : 0ns;
-  const timespec time{std::max(left / 1s, 0L), std::max((left % 1s).count(), 0L)};
-  const int signal = ::sigtimedwait(&waited_for, nullptr, deadline ? &time : nullptr);
-  return signal == -1 && errno == EAGAIN ? 0 : signal;
-}
-
-void wake() {
-  ::kill(::getpid(), SIGUSR2);
-}
-
-void restore_stop_signals() {
-  waited_for = set_of({SIGUSR1, SIGUSR2});
-  // Process 1 of a container has no default actions (pid_namespaces(7)); a handler can end it.
-  deliver_stop_signals(::getpid() == 1 ? [](int signal) { ::_exit(128 + signal); } : SIG_DFL);
+SignalThread::SignalThread(std::function<void(int)> on_stop, std::function<void()> on_usr1) {
+  ::pthread_sigmask(SIG_BLOCK, &handled_signals, nullptr);
+  try {
+    thread_ = std::jthread(handle_signals, std::move(on_stop), std::move(on_usr1));
+  } catch (const std::system_error& error) {
+    throw std::system_error(error.code(), "start a thread");
+  }
 }
 
 }  // namespace echo

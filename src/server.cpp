@@ -2,88 +2,180 @@
 
 #include <spdlog/spdlog.h>
 
+#include <cerrno>
 #include <cstring>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <system_error>
 #include <thread>
+#include <utility>
 
 #include "echo/log.hpp"
 
 namespace echo {
 namespace {
 
-/// So many workers wait in `accept`: a burst of clients need not wait for threads to start.
-constexpr std::size_t workers_ahead = 8;
+using namespace std::chrono_literals;
+
+/// This many workers wait for a client, so that a burst of clients need not wait for threads.
+constexpr std::size_t min_waiting = 8;
 /// If more wait, a worker that comes back from a client ends.
-constexpr std::size_t most_waiting = 16;
+constexpr std::size_t max_waiting = 16;
+/// What failed is tried again after this time.
+constexpr auto retry_pause = 100ms;
+constexpr auto report_pause = 5s;
+
+Options without_faults(Options options) {
+  options.delay = {};
+  options.close_after = options.reset_after = Options::never;
+  return options;
+}
 
 }  // namespace
 
-Server::Server(Listener listener, std::size_t max_connections, std::uint64_t exit_after,
-               const SessionLimits& limits, std::function<void()> on_end)
-    : listener_(std::move(listener)),
-      max_connections_(max_connections),
-      exit_after_(exit_after),
-      limits_(limits),
-      on_end_(std::move(on_end)) {
-  const Lock lock(mutex_);
-  try {
-    start_worker();
-  } catch (const std::system_error& error) {
-    throw std::system_error(error.code(), "start a worker thread");
-  }
-}
+Server::Server(Listener listener, const Options& options)
+    : listener_(std::move(listener)), options_(options), plain_options_(without_faults(options)) {}
 
-Server::~Server() {
-  stop();
-  cut();
-  while (!has_ended())
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-}
-
-void Server::stop() {
+void Server::run() {
+  keep_workers();
   listener_.shutdown();
-  finish_.request_stop();
+  wait_for_workers();
 }
 
-bool Server::has_ended() const {
-  const Lock lock(mutex_);
-  return waiting_ + open_ == 0;
-}
-
-bool Server::has_failed() const {
-  const Lock lock(mutex_);
-  return served_ == exit_after_ && failed_ > 0;
-}
-
-std::string Server::totals() const {
-  const Lock lock(mutex_);
-  const std::chrono::duration<double> up = Clock::now() - start_;
-  return fmt::format("{} connection{} open, {} connection{} served, {} byte{} echoed, up {:.3f} s",
-                     open_, plural(open_), served_, plural(served_), echoed_.load(),
-                     plural(echoed_), up.count());
-}
-
-/// Expects mutex_ to be held: the new worker takes it first, and so finds itself counted.
-void Server::start_worker() {
-  std::thread(&Server::work, this).detach();
-  ++waiting_;
-}
-
-/// Expects mutex_ to be held. What fails here is tried again when the next client is taken.
-void Server::start_missing_workers() {
-  try {
-    while (waiting_ < workers_ahead && waiting_ + open_ < max_connections_ &&
-           served_ + waiting_ < exit_after_)
-      start_worker();
-    if (std::exchange(in_trouble_, false))
-      spdlog::error("accepting connections again");
-  } catch (const std::exception& error) {
-    report_trouble("start a worker thread", error);
+/// Starts workers until no more clients are to be accepted.
+void Server::keep_workers() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, stop_.get_token(), [this] { return is_closing() || is_worker_missing(); });
+    if (is_closing())
+      return;
+    if (!start_worker())
+      changed_.wait_for(lock, stop_.get_token(), retry_pause, [this] { return is_closing(); });
   }
 }
 
-/// Expects mutex_ to be held.
-void Server::report_trouble(std::string_view action, const std::exception& error) {
-  if (last_report_ && Clock::now() - *last_report_ < std::chrono::seconds(5))
+void Server::wait_for_workers() {
+  std::unique_lock lock(mutex_);
+  const auto none_left = [this] { return workers_ == 0; };
+  // Until a stop, clients take the time that they need. Then the drain begins.
+  changed_.wait(lock, stop_.get_token(), none_left);
+  changed_.wait_until(lock, Clock::now() + options_.drain_timeout, none_left);
+  cut_.request_stop();  // Its callbacks take no lock.
+  changed_.wait(lock, none_left);
+}
+
+/// Run by each worker. Threads are detached; `workers_` takes the place of join.
+void Server::work() {
+  while (std::optional<Socket> client = accept())
+    serve(std::move(*client));
+  const std::lock_guard lock(mutex_);
+  --workers_;
+  changed_.notify_all();  // Under the lock: once it is free, the server may be gone.
+}
+
+/// Waits for the next client. Returns nothing if this worker is to end.
+std::optional<Socket> Server::accept() {
+  while (is_needed()) {
+    try {
+      std::optional<Socket> client = listener_.accept();
+      if (!client)
+        note_lost_listener();
+      return client;
+    } catch (const std::exception& error) {
+      pause_after(error);
+    }
+  }
+  return std::nullopt;
+}
+
+void Server::serve(Socket client) {
+  const auto [number, open] = count_in();
+  spdlog::info("connection accepted from {} ({} open)", client.peer(), open);
+  if (open < options_.max_connections && number < options_.exit_after)
+    spdlog::debug("waiting for a connection");
+  if (open == options_.max_connections && open > 1)
+    spdlog::warn("connection limit of {} reached: further clients wait", open);
+  Session session(std::move(client), number <= options_.only_first ? options_ : plain_options_,
+                  stop_.get_token(), cut_.get_token(), echoed_);
+  count_out(session.run());
+  session.close();  // After the count: a client that sees its end is no longer open in `totals`.
+}
+
+Server::Ticket Server::count_in() {
+  const std::lock_guard lock(mutex_);
+  ++open_;
+  ++accepted_;
+  if (is_closing() || is_worker_missing())
+    changed_.notify_all();
+  if (std::exchange(in_trouble_, false))
+    spdlog::error("accepting connections again");
+  return {accepted_, open_};
+}
+
+void Server::count_out(Session::End end) {
+  const std::lock_guard lock(mutex_);
+  if (open_ == options_.max_connections && !is_closing())
+    spdlog::debug("waiting for a connection");
+  --open_;
+  failed_ += end == Session::End::failed ? 1 : 0;
+  idled_ += end == Session::End::idle ? 1 : 0;
+}
+
+/// Returns whether it could. The caller holds mutex_. The new worker takes it first, and so finds
+/// itself counted.
+bool Server::start_worker() {
+  try {
+    std::thread(&Server::work, this).detach();
+    ++workers_;
+    return true;
+  } catch (const std::exception& error) {
+    if (waiting() == retrying_)
+      report_trouble("start a worker thread", error);
+    return false;
+  }
+}
+
+/// Whether no more clients are to be accepted. The caller of this and the next one holds mutex_.
+bool Server::is_closing() const {
+  return stop_.stop_requested() || lost_listener_ || accepted_ == options_.exit_after;
+}
+
+bool Server::is_worker_missing() const {
+  return waiting() < min_waiting && workers_ < options_.max_connections &&
+         accepted_ + waiting() < options_.exit_after;
+}
+
+/// Whether a worker may go on waiting. Workers in `accept` and accepted clients together are never
+/// more than `exit_after`; so when the last client has come, nobody is left in `accept`.
+bool Server::is_needed() const {
+  const std::lock_guard lock(mutex_);
+  return !is_closing() && waiting() <= max_waiting && accepted_ + waiting() <= options_.exit_after;
+}
+
+void Server::note_lost_listener() {
+  const std::lock_guard lock(mutex_);
+  if (is_closing())
+    return;
+  lost_listener_ = true;
+  spdlog::error("cannot accept: the listening socket was taken away; open connections may finish");
+  changed_.notify_all();
+}
+
+/// Tries again a little later. Where other workers still wait for a client, nobody misses anything:
+/// accept4 takes a descriptor before it blocks, so they have one each.
+void Server::pause_after(const std::exception& error) {
+  std::unique_lock lock(mutex_);
+  ++retrying_;
+  if (waiting() == retrying_ && !is_closing())
+    report_trouble("accept", error);
+  changed_.wait_for(lock, stop_.get_token(), retry_pause, [this] { return is_closing(); });
+  --retrying_;
+}
+
+/// The caller holds mutex_.
+void Server::report_trouble(const char* action, const std::exception& error) {
+  if (last_report_ && Clock::now() - *last_report_ < report_pause)
     return;
   last_report_ = Clock::now();
   in_trouble_ = true;
@@ -93,61 +185,9 @@ void Server::report_trouble(std::string_view action, const std::exception& error
                 code == EMFILE ? " the limit of open files (ulimit -n) is reached;" : "");
 }
 
-/// Threads are detached; waiting_ + open_ takes the place of join. When the last worker has
-/// unlocked mutex_ for the last time, nobody touches the server any more.
-void Server::work() {
-  Lock lock(mutex_);
-  while (auto socket = next_client(lock)) {
-    --waiting_;
-    const std::size_t open = ++open_;
-    if (++served_ == exit_after_)
-      listener_.shutdown();
-    start_missing_workers();
-
-    lock.unlock();
-    spdlog::info("connection accepted from {} ({} open)", socket->peer(), open);
-    if (open == max_connections_)
-      spdlog::warn("connection limit of {} reached: further clients wait", max_connections_);
-    {
-      Session session(std::move(*socket), limits_, finish_.get_token(), cut_.get_token(), echoed_);
-      const bool ended_well = session.run();
-      if (!finish_.stop_requested())
-        spdlog::debug("waiting for a connection");
-      lock.lock();
-      failed_ += ended_well ? 0 : 1;
-      --open_;
-      ++waiting_;
-      lock.unlock();
-    }  // Closed after the count: a client that sees its end is no longer open in `totals`.
-    lock.lock();
-    if (waiting_ > most_waiting || served_ + waiting_ > exit_after_)
-      break;
-  }
-  --waiting_;
-  if (waiting_ + open_ == 0)
-    on_end_();
-}
-
-/// Expects mutex_ to be held, and waits without it. Returns nothing when this worker is to end.
-std::optional<Socket> Server::next_client(Lock& lock) {
-  while (!finish_.stop_requested()) {
-    lock.unlock();
-    try {
-      auto socket = listener_.accept();
-      lock.lock();
-      return socket;
-    } catch (const std::exception& error) {
-      lock.lock();
-      // The others go on. accept4 takes a descriptor before it blocks, so they have one each.
-      if (waiting_ > 1)
-        return std::nullopt;
-      report_trouble("accept", error);
-    }
-    lock.unlock();
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    lock.lock();
-  }
-  return std::nullopt;
+Totals Server::totals() const {
+  const std::lock_guard lock(mutex_);
+  return {open_, accepted_, failed_, idled_, echoed_.load(), Clock::now() - start_, lost_listener_};
 }
 
 }  // namespace echo

@@ -7,9 +7,9 @@
 
 namespace echo {
 
-/// Sends spdlog's default logger to stderr, from `level` up, in colour on a terminal that knows it
-/// unless NO_COLOR is set and not empty. A line for which stderr has no room at once is dropped and
-/// counted. Any thread may log.
+/// Sends spdlog's default logger to stderr, from `level` up. On a terminal in colour, unless TERM
+/// is empty or "dumb", or NO_COLOR is set and not empty. A line for which stderr has no room at
+/// once is dropped and counted. Any thread may log.
 void set_up_log(const std::string& level);
 
 /// Logs `line` whatever the level, unless it is off.

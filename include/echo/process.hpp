@@ -1,43 +1,47 @@
 // What belongs to the process as a whole: signals, standard streams, the limit of open files.
 #pragma once
 
-#include <chrono>
-#include <cstddef>
-#include <optional>
+#include <functional>
 #include <string_view>
+#include <thread>
 
 namespace echo {
 
-/// Makes sure that descriptors 0 to 2 are open, before the first other one is: otherwise a client's
-/// socket could become "stderr", and the log be sent to it. A write to one that was closed fails.
+/// Opens those of the descriptors 0 to 2 that are closed on /dev/null, before anything else is
+/// opened: otherwise a client's socket could become "stderr", and the log be sent to it. A write to
+/// one that was closed fails. Throws std::system_error.
 void hold_standard_streams();
 
-/// Returns whether all of `text` was written; errno tells why not. A pipe that nobody reads is
-/// given up after 400 ms.
-bool print(int fd, std::string_view text);
+/// For the start of the program. A write that fails raises no signal. SIGINT and SIGTERM end the
+/// program by their default action, also if they were inherited blocked or ignored; SIGUSR1 is
+/// ignored. SIGHUP keeps what it was given.
+void prepare_signals();
 
-/// Raises the soft limit of open files as far as `connections` need and the hard limit allows, and
-/// returns how many connections can then be served; warns if those are fewer (getrlimit(2)).
-/// Whatever else is to stay open has to be open by then.
-std::size_t raise_descriptor_limit(std::size_t connections);
+/// Writes all of `text`; throws std::system_error "write to <stream>".
+void print(int fd, std::string_view text);
 
-/// For the start of the program: until something is served, SIGINT and SIGTERM end it at once with
-/// status 0, also if they were inherited blocked or ignored. SIGPIPE is ignored. SIGHUP keeps what
-/// it was given.
-void take_signals();
+/// As `print` to stdout, but gives up a reader who takes nothing for 400 ms.
+void announce(std::string_view line);
 
-/// From now on SIGINT and SIGTERM wait for `wait_for_signal`. To be called before the first thread
-/// is started: threads inherit the mask (pthread_sigmask(3)).
-void block_stop_signals();
+/// Makes stdout a copy of stdin, so that its reader sees the end of file. Throws std::system_error.
+void end_stdout();
 
-/// Waits for SIGINT, SIGTERM, SIGUSR1 or `wake` and returns the signal's number; 0 at the deadline,
-/// -1 if the wait was interrupted (sigtimedwait(2)). For the main thread.
-int wait_for_signal(std::optional<std::chrono::steady_clock::time_point> deadline);
+/// Raises the soft limit of open files to the hard limit (getrlimit(2)), if it can.
+void raise_descriptor_limit() noexcept;
 
-/// Ends a `wait_for_signal`, now or the next one. Any thread may call it.
-void wake();
+/// A thread that handles SIGINT, SIGTERM and SIGUSR1, for as long as the object lives; also if they
+/// were inherited blocked or ignored (sigwait(3)). To be made before other threads are started,
+/// which inherit the mask that blocks these signals (pthread_sigmask(3)).
+class SignalThread {
+ public:
+  /// Calls `on_stop` with the number of the first SIGINT or SIGTERM, and `on_usr1` at each SIGUSR1,
+  /// both in its own thread; they throw nothing. Another SIGINT or SIGTERM within half a second is
+  /// the same stop (timeout(1) sends two); a later one ends the process by its default action.
+  /// Throws std::system_error "start a thread".
+  SignalThread(std::function<void(int)> on_stop, std::function<void()> on_usr1);
 
-/// SIGINT and SIGTERM end the process by their default action again.
-void restore_stop_signals();
+ private:
+  std::jthread thread_;
+};
 
 }  // namespace echo

@@ -1,68 +1,93 @@
-// The workers that accept and serve, their number, and how they stop.
+// The workers that accept and serve, the foreman who starts them, and how they stop.
 #pragma once
 
-#include <functional>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
 #include <mutex>
+#include <optional>
+#include <stop_token>
 
+#include "echo/options.hpp"
 #include "echo/session.hpp"
+#include "echo/socket.hpp"
 
 namespace echo {
 
-/// The textbook loop `for (;;) echo(accept());`, run by several threads, the workers. A worker
-/// either waits in `accept` or serves a client. Below `max_connections` a few always wait: the one
-/// that takes a client starts those that are then missing. At the limit nobody is in `accept`, so
-/// the next client waits in the kernel's queue.
+/// What a server has done so far.
+struct Totals {
+  std::size_t open = 0;      ///< Connections.
+  std::uint64_t served = 0;  ///< Connections that were accepted so far.
+  std::uint64_t failed = 0;
+  std::uint64_t idled = 0;
+  std::uint64_t echoed = 0;  ///< Bytes.
+  std::chrono::duration<double> up{};
+  bool lost_listener = false;  ///< The listener was taken from the server (an error was logged).
+};
+
+/// A blocking server. Several threads, the workers, each repeat: accept a client, serve it. There
+/// are at most `max_connections` workers. If all of them serve, the next client waits in the
+/// kernel's queue.
 class Server {
  public:
-  /// Starts to serve. Accepts at most `exit_after` clients, then gives the port back, and ends when
-  /// all of them have ended. Calls `on_end` from the thread of the last worker, when it ends.
-  /// Throws std::system_error if not even one thread can be started.
-  Server(Listener listener, std::size_t max_connections, std::uint64_t exit_after,
-         const SessionLimits& limits, std::function<void()> on_end);
+  Server(Listener listener, const Options& options);
 
-  /// Stops, cuts and waits for the end.
-  ~Server();
+  /// Serves, and returns when all is over: after a stop, after `exit_after` clients, or when the
+  /// listener was lost; in each case when the last worker has ended. To be called once. The thread
+  /// that calls it is the foreman: it alone starts workers, and it cuts what a drain leaves.
+  void run();
 
-  /// Gives the port back and lets open connections finish; returns at once.
-  void stop();
+  /// Gives the port back and lets open connections finish for at most `drain_timeout`. Returns at
+  /// once. Any thread may call it. Throws nothing, and needs no memory.
+  void stop() noexcept { stop_.request_stop(); }
 
-  /// After `stop`: ends the connections that are still open; returns at once.
-  void cut() { cut_.request_stop(); }
-
-  /// Whether no worker is left. Any thread may ask.
-  bool has_ended() const;
-
-  /// Whether all of `exit_after` clients were accepted, and one of them failed or idled.
-  bool has_failed() const;
-
-  /// Connections open and served, bytes echoed and the time up, as text. Any thread may ask.
-  std::string totals() const;
+  /// Any thread may ask.
+  Totals totals() const;
 
  private:
   using Clock = std::chrono::steady_clock;
-  using Lock = std::unique_lock<std::mutex>;
 
-  void start_worker();
-  void start_missing_workers();
-  void report_trouble(std::string_view action, const std::exception& error);
+  void keep_workers();
+  void wait_for_workers();
   void work();
-  std::optional<Socket> next_client(Lock& lock);
+  std::optional<Socket> accept();
+  void serve(Socket client);
+
+  struct Ticket {
+    std::uint64_t number;  ///< Of the client, in the order of acceptance, from 1 on.
+    std::size_t open;      ///< Connections.
+  };
+  Ticket count_in();
+  void count_out(Session::End end);
+  bool start_worker();
+  bool is_closing() const;
+  bool is_worker_missing() const;
+  bool is_needed() const;
+  std::size_t waiting() const { return workers_ - open_; }
+  void note_lost_listener();
+  void pause_after(const std::exception& error);
+  void report_trouble(const char* action, const std::exception& error);
 
   Listener listener_;
-  const std::size_t max_connections_;
-  const std::uint64_t exit_after_;
-  const SessionLimits limits_;
-  const std::function<void()> on_end_;
+  const Options options_;
+  const Options plain_options_;  ///< For the clients behind `only_first`.
   const Clock::time_point start_ = Clock::now();
-  std::stop_source finish_;
+  std::stop_source stop_;
   std::stop_source cut_;
   std::atomic<std::uint64_t> echoed_ = 0;
 
   mutable std::mutex mutex_;  ///< For all below.
-  std::size_t waiting_ = 0;   ///< Workers in `accept`, or on their way to it.
+  std::condition_variable_any changed_;
+  std::size_t workers_ = 0;   ///< Threads that wait for a client or serve one.
   std::size_t open_ = 0;      ///< Workers that serve one.
-  std::uint64_t served_ = 0;
+  std::size_t retrying_ = 0;  ///< Workers that pause, since they could not accept.
+  std::uint64_t accepted_ = 0;
   std::uint64_t failed_ = 0;
+  std::uint64_t idled_ = 0;
+  bool lost_listener_ = false;
   bool in_trouble_ = false;  ///< An error was logged, and not yet its end.
   std::optional<Clock::time_point> last_report_;
 };

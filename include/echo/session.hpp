@@ -1,59 +1,67 @@
-// The echo of one client, from its first byte to its end of file.
+// The echo of one client, from its first byte to its end, and how it ended.
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
 #include <stop_token>
+#include <string_view>
+#include <utility>
 
+#include "echo/options.hpp"
 #include "echo/socket.hpp"
 
 namespace echo {
 
-struct SessionLimits {
-  std::size_t chunk_size;                  ///< The most bytes one recv takes, 1 or more.
-  std::chrono::milliseconds idle_timeout;  ///< 0 is never.
-  std::chrono::milliseconds delay{};       ///< Before each chunk goes back.
-  std::uint64_t close_after = UINT64_MAX;  ///< Bytes that go back before the end of file.
-  std::uint64_t reset_after = UINT64_MAX;  ///< Bytes that go back before a reset.
-};
-
-/// The echo of one client, from its first byte to its end of file. One thread uses it.
+/// The echo of one client. One thread uses it.
 class Session {
  public:
-  /// `finish` ends the session once all that the client's side has sent so far is echoed, `cut`
-  /// ends it now. Adds each byte that was sent back to `total`, too.
-  Session(Socket socket, const SessionLimits& limits, std::stop_token finish, std::stop_token cut,
-          std::atomic<std::uint64_t>& total);
+  /// How a connection ended: the client had no more data; the server stopped; a limit was reached;
+  /// nothing came or went for too long; an error.
+  enum class End { no_more_data, stopped, on_purpose, idle, failed };
 
-  /// Closes the connection. At a stop the end of file goes first: where bytes are unread, a close
-  /// alone would send a reset in its place.
-  ~Session() {
-    if (finish_.stop_requested() && !on_purpose_)
-      socket_.shutdown(SHUT_WR);
-  }
+  /// `stop`: echo what the client has sent, then end. `cut`: end at once. Adds
+  /// each byte that was sent back to `total`, too. The options outlive the session.
+  Session(Socket socket, const Options& options, std::stop_token stop, std::stop_token cut,
+          std::atomic<std::uint64_t>& total)
+      : socket_(std::move(socket)),
+        options_(options),
+        stop_(std::move(stop)),
+        cut_(std::move(cut)),
+        total_(total) {}
 
-  /// Sends back what the client sends until the end of file, a limit, a stop, the idle timeout or
-  /// an error, and logs how it ended. Returns false if it idled or an error came, unless
-  /// close_after or reset_after was reached or the session cut. Throws nothing.
-  bool run();
+  /// Sends back what the client sends until its end of file, a limit, a stop, the idle timeout or
+  /// an error, and logs how it ended. The connection stays open until `close`. Throws nothing.
+  End run();
+
+  /// Closes the connection: the client sees its end.
+  void close();
 
  private:
+  End converse();
   void echo();
-  void end_on_purpose(std::span<std::byte> buffer);
-  std::size_t receive(std::span<std::byte> buffer);
-  void wait_until_acknowledged(const std::function<bool()>& take);
-  void send_all(std::span<const std::byte> data);
+  void drain();
+  void end_on_purpose();
+  void wait_until_delivered();
+  bool echo_arrived();
+  std::size_t receive(int flags);
+  void send_back(std::size_t size);
+  End end_by_error(int error, std::string_view reason);
   void log_chunk(std::span<const std::byte> chunk) const;
-  void log_end(std::string_view before_peer, std::string_view after_peer,
-               std::string_view failure = "") const;
+  void log_end(End end, std::string_view reason = "") const;
 
   Socket socket_;
-  const SessionLimits limits_;
-  const std::stop_token finish_;
+  const Options& options_;
+  const std::stop_token stop_;
   const std::stop_token cut_;
   std::atomic<std::uint64_t>& total_;
-  std::uint64_t echoed_ = 0;
-  bool on_purpose_ = false;  ///< Whether close_after or reset_after is reached.
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  std::unique_ptr<std::byte[]> memory_;
+  std::span<std::byte> buffer_;
+  std::uint64_t echoed_ = 0;
 };
 
 }  // namespace echo

@@ -1,0 +1,218 @@
+// What is typed in the README gives what it shows.
+
+#include <signal.h>
+
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <regex>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "matchers.hpp"
+#include "process.hpp"
+#include "sandbox.hpp"
+
+namespace {
+
+using test::contains;
+using test::contents_of;
+using test::Network;
+using test::Process;
+using namespace std::chrono_literals;
+
+/// The fenced blocks of a language, in their order; at least one.
+std::vector<std::string> readme_blocks(const std::string& language) {
+  std::vector<std::string> blocks;
+  std::istringstream readme(contents_of("README.md"));
+  for (std::string line; std::getline(readme, line);) {
+    if (!line.starts_with("```"))
+      continue;
+    const bool is_wanted = line == "```" + language;
+    std::string block;
+    while (std::getline(readme, line) && line != "```")
+      block += line + "\n";
+    if (is_wanted)
+      blocks.push_back(block);
+  }
+  REQUIRE_FALSE(blocks.empty());
+  return blocks;
+}
+
+/// A command that runs a script in the project's directory, with this build's program.
+test::Words in_project(const std::string& script) {
+  const std::string directory = std::filesystem::path(ECHO_SERVER_BINARY).parent_path();
+  return {"bash", "-c", "cd " ECHO_SOURCE_DIR "; PATH=" + directory + ":$PATH\n" + script};
+}
+
+test::Finished run_script(const std::string& script, const test::Setup& setup = {},
+                          test::Place place = test::Place::here()) {
+  test::Words command = in_project(script);
+  command.erase(command.begin());
+  return test::run("bash", command, "", setup, 60s, place);
+}
+
+/// What differs from run to run is the same afterwards: times, clients' ports, milliseconds.
+std::string without_chance(const std::string& text) {
+  std::string result = text;
+  for (const auto& [pattern, replacement] :
+       {std::pair(R"(\^C)", ""), std::pair(R"(\d+-\d+-\d+ \d+:\d+:\d+\.\d+)", "TIME"),
+        std::pair(R"((127\.0\.0\.1):[3-6]\d{4})", "$1:PORT"), std::pair(R"(\d+\.\d+ s)", "TIME s"),
+        std::pair(R"(\d+(\.\d+)? ms)", "TIME ms")})
+    result = std::regex_replace(result, std::regex(pattern), replacement);
+  return result;
+}
+
+/// A block with "$ " before what is typed, and below it what then is shown.
+struct Session {
+  std::string typed;
+  std::string shown;
+};
+
+Session session_in(const std::string& block) {
+  Session session;
+  std::istringstream lines(block);
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with("$ "))
+      session.typed += line.substr(2) + "\n";
+    else
+      session.shown += line + "\n";
+  return session;
+}
+
+/// A server as the README starts it, and what its terminal is said to show.
+class Shown {
+ public:
+  Shown(const Network& network, const Session& session)
+      : process_(in_project("exec 2>&1; exec " + session.typed), network.setup()),
+        shown_(session.shown) {
+    process_.wait_for_out("; Ctrl+C stops\n");
+  }
+
+  void stop_and_check() {
+    process_.signal(SIGINT);
+    CHECK(process_.wait() == 0);
+    const std::string terminal = without_chance(process_.out());
+    std::istringstream expected(without_chance(shown_));
+    std::size_t at = 0;
+    for (std::string line; std::getline(expected, line);) {
+      if (line == "...")
+        continue;
+      CAPTURE(line);
+      at = terminal.find(line + "\n", at);
+      REQUIRE(at != terminal.npos);
+    }
+  }
+
+ private:
+  Process process_;
+  std::string shown_;
+};
+
+}  // namespace
+
+TEST_CASE("what is typed in the README gives what it shows", "[readme][slow]") {
+  for (const char* program : {"python3", "nc"})
+    test::need_program(program);
+  const Network network;  // Of its own, so that the README's ports are free.
+  std::optional<Shown> server;
+  for (const std::string& block : readme_blocks("console")) {
+    const Session session = session_in(block);
+    CAPTURE(session.typed);
+    if (session.typed.starts_with("echo-server")) {
+      if (server)
+        server->stop_and_check();
+      server.emplace(network, session);
+      continue;
+    }
+    const auto finished = run_script(session.typed, network.setup());
+    CHECK(finished.err.empty());
+    CHECK(without_chance(finished.out) == without_chance(session.shown));
+  }
+  REQUIRE(server);
+  server->stop_and_check();
+}
+
+TEST_CASE("the README's script starts a server, uses it and stops it", "[readme]") {
+  test::need_program("nc");
+  const auto scripts = readme_blocks("bash");
+  REQUIRE(scripts.size() == 1);
+  const std::string& script = scripts.front();
+  const auto finished = run_script(script);
+  CHECK(finished.status == 0);
+  CHECK(finished.out == "hello\n");
+  CHECK_THAT(finished.err, contains("stopped: 1 connection served, 6 bytes echoed"));
+
+  // The line with the client, and another one in its place.
+  const std::regex client(R"(^client\(\) .*)");
+  REQUIRE(std::regex_search(script, client));
+  const auto with = [&](const std::string& other) {
+    return run_script(std::regex_replace(script, client, "client() { " + other + "; }"));
+  };
+  CHECK(with(R"(nc -N 127.0.0.1 "$$1" </dev/null | grep -x hello)").status == 1);
+  const auto unmet = with("false");
+  CHECK(unmet.status == 1);
+  CHECK_THAT(unmet.err, contains("stopped: 0 connections served"));
+  const std::string reset = R"py(python3 -c "import socket, struct
+with socket.create_connection(('127.0.0.1', $$1)) as client:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))")py";
+  CHECK(with(reset).status == 3);
+
+  const auto wrong = std::regex_replace(script, std::regex("--port 0"), "--port http");
+  CHECK(run_script(wrong).status == 2);
+}
+
+TEST_CASE("the README's pytest passes", "[readme]") {
+  // Debian's package is for Debian's own python3.
+  std::string python = "python3";
+  if (run_script(python + " -c 'import pytest'").status != 0)
+    python = "/usr/bin/python3";
+  if (run_script(python + " -c 'import pytest'").status != 0)
+    test::skip("pytest is not installed");
+  std::string script = "directory=$(mktemp -d); trap 'rm -r $directory' EXIT\n";
+  for (const std::string& block : readme_blocks("python"))
+    script += "cat >>$directory/test_readme.py <<'END'\n" + block + "END\n";
+  const auto finished =
+      run_script(script + python + " -m pytest -p no:cacheprovider $directory/test_readme.py");
+  CHECK(finished.status == 0);
+  CHECK_THAT(finished.out, contains(" passed"));
+}
+
+TEST_CASE("each place in the source that the README names is there", "[readme]") {
+  const std::string readme = contents_of("README.md");
+  const std::regex place(R"(`((?:\w+::)?~?\w+)` in \[([\w/]+\.[ch]pp)\]\(([\w/]+\.[ch]pp)\))");
+  std::size_t places = 0;
+  for (std::sregex_iterator at(readme.begin(), readme.end(), place), end; at != end; ++at) {
+    CAPTURE(at->str());
+    CHECK((*at)[2] == (*at)[3]);
+    CHECK(std::regex_search(contents_of((*at)[2]), std::regex((*at)[1].str() + "\\b")));
+    ++places;
+  }
+  CHECK(places >= 9);
+}
+
+TEST_CASE("each file that the README links to is there", "[readme]") {
+  const std::string readme = contents_of("README.md");
+  const std::regex link(R"(\]\(([\w./-]+?)(?:#[\w-]+)?\))");
+  for (std::sregex_iterator at(readme.begin(), readme.end(), link), end; at != end; ++at) {
+    CAPTURE(at->str());
+    CHECK(std::filesystem::exists(ECHO_SOURCE_DIR "/" + (*at)[1].str()));
+  }
+}
+
+TEST_CASE("the README shows the figures that were measured", "[readme]") {
+  const std::string readme = contents_of("README.md");
+  std::istringstream results(contents_of("tests/bench/results/results.md"));
+  std::string line;
+  while (std::getline(results, line) && line != "## Summary") {
+  }
+  std::size_t rows = 0;
+  while (std::getline(results, line) && !line.starts_with("## "))
+    if (line.starts_with("| ")) {
+      CHECK_THAT(readme, contains(line + "\n"));
+      ++rows;
+    }
+  CHECK(rows > 5);
+}

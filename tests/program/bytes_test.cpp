@@ -1,0 +1,129 @@
+// The echo: every byte, in order, at once, whatever other clients do.
+
+#include <sys/socket.h>
+
+#include <chrono>
+#include <future>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "client.hpp"
+#include "matchers.hpp"
+#include "sandbox.hpp"
+#include "server.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using test::Client;
+using test::same_bytes;
+using test::Server;
+
+}  // namespace
+
+TEST_CASE("what netcat sends comes back identical at any chunk size", "[bytes]") {
+  test::need_program("nc");
+  const std::string data = test::pattern(1 << 20);
+  for (const char* size : {"3", "16", "4096", "1M"}) {
+    CAPTURE(size);
+    Server server({"-c", size});
+    const auto netcat = test::run("nc", {"-N", "127.0.0.1", std::to_string(server.port())}, data);
+    CHECK(netcat.status == 0);
+    CHECK(same_bytes(netcat.out, data));
+  }
+}
+
+TEST_CASE("a line typed in telnet comes back", "[bytes]") {
+  test::need_program("telnet");
+  Server server;
+  test::Process telnet({"telnet", "127.0.0.1", std::to_string(server.port())});
+  telnet.wait_for_out("Escape character");
+  telnet.write("hello from telnet\n");
+  telnet.wait_for_out("hello from telnet");
+}
+
+TEST_CASE("messages about as long as the chunk come back at once, and without more input",
+          "[bytes]") {
+  // With a stall of 40 ms each, as of Nagle, these would take more than the deadline.
+  Server server({"--log-level", "warn"});
+  Client client(server.port());
+  const auto start = std::chrono::steady_clock::now();
+  for (std::size_t i = 0; i < 1000; ++i) {
+    const std::string message = test::pattern(1 + i % 100, static_cast<unsigned>(i));
+    REQUIRE(client.exchange(message) == message);
+  }
+  CHECK(std::chrono::steady_clock::now() - start < test::deadline);
+}
+
+TEST_CASE("a client that half-closes and reads late gets all of its bytes, then end of file",
+          "[bytes]") {
+  Server server;
+  Client client(server.port());
+  const std::string data = test::pattern(60'000);
+  client.send(data);
+  client.half_close();
+  server.wait_for_log("no more data from " + client.address() + " (60000 bytes");
+  CHECK(same_bytes(client.receive_all(), data));
+}
+
+TEST_CASE("chunks that wait go back together, and none is longer than asked for", "[bytes]") {
+  Server server({"-v"});
+  Client client(server.port());
+  for (int i = 0; i < 20; ++i)
+    REQUIRE(client.exchange(std::string(1000, 'x')).size() == 1000);
+  const std::string sending = "sending data back to " + client.address();
+  server.wait_for_log(sending + ": 1000 bytes");
+  // At times a part of a message is there before the rest.
+  CHECK(test::count_of(server.log(), sending) <= 2 * 20);
+  CHECK(test::count_of(server.log(), "received 16 bytes from") >= 20 * 50);
+  CHECK(test::count_of(server.log(), "received 17 bytes from") == 0);
+}
+
+TEST_CASE("a client that never reads holds up nobody, and costs neither time nor memory",
+          "[bytes]") {
+  Server server({"-c", "64k"});
+  Client deaf(server.port());
+  const std::string data = test::pattern(64 << 20);
+  const std::size_t sent = deaf.send_until_blocked(data);
+  const Client silent(server.port());
+  Client other(server.port());
+  CHECK(other.exchange("hello") == "hello");
+  const std::size_t memory = server.status_number("VmRSS");
+  const auto time = server.processor_time();
+  for (int i = 0; i < 100; ++i)
+    REQUIRE(other.exchange("hello") == "hello");
+  std::this_thread::sleep_for(1s);  // The time over which processor time is counted.
+  CHECK(server.processor_time() - time < 300ms);
+  if (!test::sanitized)
+    CHECK(server.status_number("VmRSS") < memory + 1024);
+  deaf.half_close();
+  CHECK(same_bytes(deaf.receive_all(), data.substr(0, sent)));
+}
+
+TEST_CASE("a client that is killed ends its own connection only", "[bytes]") {
+  test::need_program("nc");
+  Server server;
+  Client other(server.port());
+  REQUIRE(other.exchange("hello") == "hello");
+  {
+    test::Process killed({"nc", "127.0.0.1", std::to_string(server.port())});
+    killed.write("hello\n");
+    killed.wait_for_out("hello\n");
+    killed.signal(SIGKILL);
+    CHECK(killed.wait() == -SIGKILL);
+  }
+  server.wait_for_log("no more data from");
+  CHECK(other.exchange("hello") == "hello");
+}
+
+TEST_CASE("a thousand clients at once each get their own bytes", "[bytes]") {
+  Server server;
+  std::vector<Client> clients;
+  for (unsigned i = 0; i < 1000; ++i) {
+    clients.emplace_back(server.port());
+    clients.back().send(test::pattern(5000, i + 1));
+  }
+  for (unsigned i = 0; i < 1000; ++i)
+    REQUIRE(same_bytes(clients[i].receive(5000), test::pattern(5000, i + 1)));
+}

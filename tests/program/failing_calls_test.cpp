@@ -1,0 +1,182 @@
+// System calls that fail, are interrupted, or are refused by a sandbox.
+
+#include <chrono>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "client.hpp"
+#include "matchers.hpp"
+#include "sandbox.hpp"
+#include "server.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using test::Client;
+using test::contains;
+using test::Server;
+using test::with_faults;
+
+const std::string lost =
+    "[error] cannot accept: the listening socket was taken away; open connections may finish\n";
+
+}  // namespace
+
+TEST_CASE("interrupted calls are neither an error nor the end of a wait", "[failing_calls]") {
+  // As a stop and a continue, or a tracer, interrupt them.
+  for (const std::string tamper :
+       {"poll,ppoll:error=EINTR:when=1..3", "write:error=EINTR:when=1+2",
+        "accept4:error=EINTR:when=1..3", "recvfrom:error=EINTR:when=1+2",
+        "sendto:error=EINTR:when=1+2", "rt_sigtimedwait:error=EINTR:when=1..3"}) {
+    CAPTURE(tamper);
+    Server server({"-v"}, with_faults(tamper));
+    Client client(server.port());
+    const std::string data = test::pattern(2000);
+    CHECK(test::same_bytes(client.exchange(data), data));
+    client.half_close();
+    CHECK(client.receive_all().empty());
+    CHECK(server.stop() == 0);
+    CHECK_THAT(server.log(), !contains("[error]") && !contains("[warn]"));
+    CHECK_THAT(server.log(), contains("] stopped: "));
+  }
+}
+
+TEST_CASE("whatever accept lacks, the next client is served", "[failing_calls]") {
+  for (const auto& [error, words] : {std::pair("ENFILE", "Too many open files in system"),
+                                     std::pair("ENOBUFS", "No buffer space available"),
+                                     std::pair("ENOMEM", "Cannot allocate memory"),
+                                     std::pair("EPERM", "Operation not permitted")}) {
+    Server server({}, with_faults("accept4:error=" + std::string(error) + ":when=1..3"));
+    CHECK(Client(server.port()).exchange("hello") == "hello");
+    server.wait_for_log("[error] accepting connections again\n");
+    CHECK(server.stop() == 0);
+    CHECK(test::count_of(server.log(), "[error] cannot accept: " + std::string(words) +
+                                           "; will try again\n") == 1);
+  }
+}
+
+TEST_CASE("a client that is gone before it is accepted is passed over", "[failing_calls]") {
+  for (const std::string error : {"ECONNABORTED", "EPROTO"}) {
+    Server server({}, with_faults("accept4:error=" + error + ":when=1..3"));
+    CHECK(Client(server.port()).exchange("hello") == "hello");
+    CHECK(server.stop() == 0);
+    CHECK_THAT(server.log(), !contains("[error]"));
+  }
+}
+
+TEST_CASE(
+    "a listener that is taken away ends the server with status 1, when its clients have ended",
+    "[failing_calls]") {
+  // The second call of each worker: those that have served a client come to it.
+  Server server({}, with_faults("accept4:error=EINVAL:when=2+"));
+  Client client(server.port());
+  CHECK(client.exchange("hello") == "hello");
+  Client next(server.port());
+  CHECK(next.exchange("hello") == "hello");
+  next.half_close();
+  CHECK(next.receive_all().empty());
+  server.wait_for_log(lost);
+  CHECK(client.exchange("still here") == "still here");
+  client.half_close();
+  CHECK(client.receive_all().empty());
+  CHECK(server.wait() == 1);
+  CHECK_THAT(server.log(), contains("stopped: 2 connections served, 20 bytes echoed"));
+  CHECK(test::count_of(server.log(), "[error]") == 1);
+
+  Server with_verdict({"--exit-after", "5"}, with_faults("accept4:error=EINVAL"));
+  CHECK(with_verdict.wait() == 1);
+  CHECK_THAT(with_verdict.log(), contains(lost));
+}
+
+TEST_CASE("a listener that the network's owner closes is taken away, too", "[failing_calls]") {
+  test::need_program("ss");
+  const test::Network network;
+  Server server({}, network.setup());
+  const std::string kill = "ip netns exec " + network.name() +
+                           " ss -K -ltn 'sport = :" + std::to_string(server.port()) + "'";
+  if (test::count_of(test::run("sh", {"-c", kill}).out, "LISTEN") == 0)
+    test::skip("ss -K ends no listener here");
+  CHECK(server.wait() == 1);
+  CHECK_THAT(server.log(), contains(lost));
+}
+
+TEST_CASE("a stop is no lost listener", "[failing_calls]") {
+  Server server;
+  CHECK(Client(server.port()).exchange("hello") == "hello");
+  CHECK(server.stop() == 0);
+  CHECK_THAT(server.log(), !contains("[error]"));
+}
+
+TEST_CASE("without an idle timeout a connection that times out has failed", "[failing_calls]") {
+  Server server({}, with_faults("recvfrom:error=ETIMEDOUT:when=1"));  // As by keep-alive probes.
+  Client client(server.port());
+  CHECK(client.receive_all().empty());
+  server.wait_for_log("[warn] connection from " + client.address() +
+                      " failed, receive: Connection timed out (0 bytes");
+}
+
+TEST_CASE("what cannot be had at the start is an error that names it", "[failing_calls]") {
+  for (const auto& [tamper, text] :
+       {std::pair("setsockopt:error=ENOBUFS:when=1", "set SO_REUSEADDR: No buffer space available"),
+        std::pair("setsockopt:error=ENOBUFS:when=2", "set TCP_NODELAY: No buffer space available"),
+        std::pair("setsockopt:error=ENOBUFS:when=3", "set SO_OOBINLINE: No buffer space available"),
+        std::pair("setsockopt:error=ENOBUFS:when=4", "set SO_KEEPALIVE: No buffer space available"),
+        std::pair("socket:error=EAFNOSUPPORT",
+                  "listen on 127.0.0.1:0: Address family not supported by protocol"),
+        std::pair("listen:error=EADDRINUSE", "listen on 127.0.0.1:0: Address already in use"),
+        std::pair("clone,clone3:error=EAGAIN",
+                  "start a thread: Resource temporarily unavailable")}) {
+    CAPTURE(tamper);
+    const auto finished =
+        test::run_server({"--host", "127.0.0.1", "--port", "0"}, with_faults(tamper));
+    CHECK(finished.status == 1);
+    CHECK(finished.out.empty());
+    CHECK(finished.err == "echo-server: cannot " + std::string(text) + '\n');
+  }
+}
+
+TEST_CASE("a limit that cannot be read or raised changes nothing else", "[failing_calls]") {
+  test::need_own_memory();
+  for (const std::string calls : {"prlimit64,setrlimit", "prlimit64,getrlimit"}) {
+    Server server(
+        {}, test::with_limit("nofile=64:333", with_faults("?" + calls + ":error=EPERM:when=2+")));
+    std::vector<Client> clients;
+    for (int i = 0; i < 20; ++i)
+      CHECK(clients.emplace_back(server.port()).exchange("hello") == "hello");
+    CHECK(server.stop() == 0);
+  }
+}
+
+TEST_CASE("where a sandbox refuses a call the server neither spins nor is deaf to a stop",
+          "[failing_calls]") {
+  for (const std::string call :
+       {"ioctl", "getsockopt", "rt_sigtimedwait", "recvfrom", "sendto", "accept4"}) {
+    CAPTURE(call);
+    Server server({}, with_faults(call + ":error=EPERM"));
+    Client client(server.port());
+    const bool is_served = call != "recvfrom" && call != "sendto" && call != "accept4";
+    client.try_to_send("hello");
+    if (is_served)
+      CHECK(client.receive(5) == "hello");
+    const auto time = server.processor_time();
+    std::this_thread::sleep_for(500ms);  // The time over which it is measured.
+    CHECK(server.processor_time() - time < 250ms);
+    const auto status = server.stop();
+    // Who cannot wait for signals is ended by them.
+    CHECK(status == (call == "rt_sigtimedwait" ? -SIGTERM : 0));
+  }
+}
+
+TEST_CASE("no /proc is needed", "[failing_calls]") {
+  test::need_own_memory();  // A sanitizer needs it.
+  const test::Setup setup{
+      .prefix = {"unshare", "--mount", "sh", "-c", "umount -l /proc && exec \"$0\" \"$@\""}};
+  if (test::run("true", {}, "", setup).status != 0)
+    test::skip("no mount namespaces here");
+  Server server({"-v"}, setup);
+  const std::string data = test::pattern(1 << 20);
+  CHECK(test::same_bytes(Client(server.port()).exchange(data), data));
+  server.wait_for_log("connection accepted");
+  CHECK(server.stop() == 0);
+}

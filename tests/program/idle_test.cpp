@@ -1,0 +1,79 @@
+// --idle-timeout: who is closed, and who is not.
+
+#include <future>
+#include <string>
+#include <vector>
+
+#include "client.hpp"
+#include "matchers.hpp"
+#include "sandbox.hpp"
+#include "server.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using test::Client;
+using test::contains;
+using test::Server;
+
+}  // namespace
+
+TEST_CASE("the idle timeout closes idle and stalled clients and no busy one", "[idle]") {
+  const std::string data = test::pattern(64 << 20);
+  Server server({"--idle-timeout", "2s", "-c", "4k"});
+  Client stalled(server.port());
+  stalled.send_until_blocked(data);
+  Client idle(server.port());
+  Client busy(server.port());  // The last, for to set up the others takes time, too.
+  const auto is_closed = [&](const Client& client) {
+    return test::count_of(server.log(), "[info] connection from " + client.address() +
+                                            " closed for idling (") > 0;
+  };
+  CHECK(test::eventually(
+      [&] { return busy.exchange("busy") == "busy" && is_closed(idle) && is_closed(stalled); }));
+  CHECK(idle.receive_all().empty());
+  CHECK(busy.exchange("busy") == "busy");
+  CHECK(server.stop() == 0);
+  CHECK_THAT(server.log(), contains("stopped: 3 connections served, 2 idled, "));
+}
+
+TEST_CASE("the shortest idle timeout is one, and a reset before a long one is none", "[idle]") {
+  Server soon({"--idle-timeout", "1ms"});
+  Client idle(soon.port());
+  CHECK(idle.receive_all().empty());
+  soon.wait_for_log("closed for idling (0 bytes");
+
+  Server late({"--idle-timeout", "100000h"});
+  Client client(late.port());
+  CHECK(client.exchange("hello") == "hello");
+  client.reset();
+  late.wait_for_log("failed, receive: Connection reset by peer (5 bytes");
+}
+
+TEST_CASE("a client that reads slowly is not idle", "[idle][slow]") {
+  Server server({"--idle-timeout", "1s", "-c", "64k"});
+  Client client(server.port());
+  client.use_small_buffer(65'536);
+  const std::string data = test::pattern(16 << 20);
+  auto sent = std::async(std::launch::async, [&] { return client.try_to_send(data); });
+  std::string received;
+  for (int i = 0; i < 125; ++i) {
+    received += client.receive(10'000);
+    std::this_thread::sleep_for(20ms);  // Half a megabyte per second.
+  }
+  received += client.receive(data.size() - received.size());
+  CHECK(sent.get().size == data.size());
+  CHECK(test::same_bytes(received, data));
+}
+
+TEST_CASE("a thousand idle clients are gone after the idle timeout", "[idle]") {
+  const test::TemporaryFile log;  // Which takes every line.
+  Server server({"--idle-timeout", "1s"}, {.err = log.fd()});
+  std::vector<Client> clients;
+  for (int i = 0; i < 1000; ++i)
+    clients.emplace_back(server.port());
+  for (Client& client : clients)
+    REQUIRE(client.receive_all().empty());
+  CHECK(server.stop() == 0);
+  CHECK(test::count_of(log.text(), "closed for idling") == 1000);
+}

@@ -1,0 +1,258 @@
+// How many clients at once: --max-connections, descriptors, threads; and that nothing leaks.
+
+#include <chrono>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "client.hpp"
+#include "matchers.hpp"
+#include "sandbox.hpp"
+#include "server.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using test::Client;
+using test::contains;
+using test::Server;
+
+void short_connection(std::uint16_t port) {
+  Client client(port);
+  client.send("hello");
+  client.half_close();
+  REQUIRE(client.receive_all() == "hello");
+}
+
+/// Until all workers that wait at the start are there, or as many as there may be.
+void wait_for_workers(const Server& server, std::size_t count) {
+  // Beside them there are the foreman and the thread for signals.
+  REQUIRE(test::eventually([&] { return server.status_number("Threads") == count + 2; }));
+}
+
+/// Eight workers wait. For one more a stack's worth of memory is missing.
+void leave_no_room_for_threads(const Server& server) {
+  wait_for_workers(server, 8);
+  server.set_limit(RLIMIT_AS, (server.status_number("VmSize") + 1024) * 1024);
+}
+
+}  // namespace
+
+TEST_CASE("at the limit the next client waits, and is served when a place is free", "[limits]") {
+  for (const std::size_t limit : {1U, 3U}) {
+    CAPTURE(limit);
+    Server server({"--max-connections", std::to_string(limit)});
+    std::vector<Client> served;
+    for (std::size_t i = 0; i < limit; ++i) {
+      served.emplace_back(server.port());
+      REQUIRE(served.back().exchange("in") == "in");
+    }
+    Client waiting(server.port());
+    waiting.send("next");
+    for (Client& client : served)
+      CHECK(client.exchange("still here") == "still here");
+    CHECK(waiting.is_unanswered());
+    server.wait_for_clients(limit);
+    CHECK(test::count_of(server.log(), "connection accepted") == limit);
+    // A limit of 1 would be said of each client.
+    const std::string line =
+        "[warn] connection limit of " + std::to_string(limit) + " reached: further clients wait\n";
+    if (limit > 1)
+      server.wait_for_log(line);
+    CHECK(test::count_of(server.log(), line) == (limit > 1 ? 1 : 0));
+    served.pop_back();
+    CHECK(waiting.receive(4) == "next");
+    CHECK(waiting.exchange("once more") == "once more");
+    CHECK(server.stop() == 0);
+    CHECK(test::count_of(server.log(), line) == (limit > 1 ? 2 : 0));
+  }
+}
+
+TEST_CASE("the soft limit of open files is raised to the hard limit", "[limits]") {
+  Server server({}, test::with_limit("nofile=64:333"));
+  rlimit limit{};
+  REQUIRE(::prlimit(server.pid(), RLIMIT_NOFILE, nullptr, &limit) == 0);
+  CHECK(limit.rlim_cur == 333);
+  CHECK(limit.rlim_max == 333);
+}
+
+TEST_CASE("without descriptors the server goes on, and says so and when it accepts again",
+          "[limits]") {
+  Server server;
+  std::vector<Client> clients;
+  clients.emplace_back(server.port());
+  REQUIRE(clients.front().exchange("first") == "first");
+  server.set_limit(RLIMIT_NOFILE, server.open_descriptors() + 14);
+  for (int i = 0; i < 30; ++i)
+    clients.emplace_back(server.port());
+  server.wait_for_log(
+      "[error] cannot accept: Too many open files; the limit of open files (ulimit -n) is "
+      "reached; will try again\n");
+  const auto time = server.processor_time();
+  std::this_thread::sleep_for(1s);  // The time over which tries are counted.
+  CHECK(server.processor_time() - time < 300ms);
+  CHECK(clients.front().exchange("held") == "held");
+  clients.erase(clients.begin() + 1, clients.begin() + 20);
+  server.wait_for_log("[error] accepting connections again\n");
+  for (Client& client : clients)
+    CHECK(client.exchange("late") == "late");
+  CHECK(server.stop(SIGINT) == 0);
+}
+
+TEST_CASE("that no descriptor is left is said only when a client may wait for one", "[limits]") {
+  // Each worker that waits holds one for the client to come.
+  Server few({"--log-level", "debug"}, test::with_limit("nofile=9:9"));
+  CHECK(Client(few.port()).exchange("hello") == "hello");
+  CHECK(Client(few.port()).exchange("hello") == "hello");
+  CHECK(few.stop() == 0);
+  CHECK_THAT(few.log(), !contains("[error]"));
+}
+
+TEST_CASE("trouble is told at most every five seconds", "[limits][slow]") {
+  Server server;
+  server.set_limit(RLIMIT_NOFILE, server.open_descriptors());
+  std::vector<Client> clients;
+  for (int i = 0; i < 20; ++i)
+    clients.emplace_back(server.port());
+  server.wait_for_log("cannot accept");
+  const auto start = std::chrono::steady_clock::now();
+  server.wait_for_log("cannot accept", 2);
+  CHECK(std::chrono::steady_clock::now() - start >=
+        4s);  // Noise makes it longer, or little shorter.
+}
+
+TEST_CASE("a thread that could not be started is tried again, whoever stays", "[limits]") {
+  test::need_own_memory();
+  Server server;
+  leave_no_room_for_threads(server);
+  std::vector<Client> clients;
+  for (int i = 0; i < 8; ++i) {
+    clients.emplace_back(server.port());
+    REQUIRE(clients.back().exchange("in") == "in");
+  }
+  server.wait_for_log("[error] cannot start a worker thread: Resource temporarily unavailable; ");
+  Client waiting(server.port());
+  waiting.send("waits");
+  const auto time = server.processor_time();
+  std::this_thread::sleep_for(1s);  // The time over which tries are counted.
+  CHECK(server.processor_time() - time < 300ms);
+  CHECK(waiting.is_unanswered());
+  for (Client& client : clients)
+    CHECK(client.exchange("still here") == "still here");
+  CHECK_THAT(server.log(), !contains("accepting connections again"));
+  server.lift_limit(RLIMIT_AS);
+  CHECK(waiting.receive(5) == "waits");
+  for (int i = 0; i < 20; ++i) {
+    clients.emplace_back(server.port());
+    CHECK(clients.back().exchange("more") == "more");
+  }
+  CHECK(server.stop() == 0);
+  CHECK(test::count_of(server.log(), "cannot start a worker thread") == 1);
+  CHECK(test::count_of(server.log(), "[error] accepting connections again\n") == 1);
+}
+
+TEST_CASE("that no thread can be started is said by nobody while workers still wait", "[limits]") {
+  test::need_own_memory();
+  Server server;
+  leave_no_room_for_threads(server);
+  for (int i = 0; i < 20; ++i)
+    short_connection(server.port());
+  CHECK(server.stop() == 0);
+  CHECK_THAT(server.log(), !contains("[error]"));
+}
+
+TEST_CASE("a client for whom there is no memory is closed, and the next one served", "[limits]") {
+  test::need_own_memory();
+  // All workers are there with the first client, so that none is to be started without memory.
+  Server server({"--chunk-size", "16M", "--max-connections", "9"});
+  Client first(server.port());
+  REQUIRE(first.exchange("hello") == "hello");
+  wait_for_workers(server, 9);
+  server.set_limit(RLIMIT_AS, server.status_number("VmSize") * 1024);
+  Client refused(server.port());
+  CHECK(refused.receive_all().empty());
+  server.wait_for_log("[warn] connection from " + refused.address() + " failed, out of memory (");
+  CHECK(first.exchange("still here") == "still here");
+  server.lift_limit(RLIMIT_AS);
+  CHECK(Client(server.port()).exchange("next") == "next");
+}
+
+TEST_CASE("an error keeps its name where memory is short", "[limits]") {
+  test::need_own_memory();
+  Server server({"--idle-timeout", "1s", "--max-connections", "9"});
+  Client first(server.port());  // Without it eight workers would do.
+  REQUIRE(first.exchange("hello") == "hello");
+  wait_for_workers(server, 9);
+  // Enough for what is asked for, but not for what malloc would like to have besides.
+  server.set_limit(RLIMIT_AS, (server.status_number("VmSize") + 4096) * 1024);
+  std::vector<Client> clients;
+  for (int i = 0; i < 5; ++i)
+    clients.emplace_back(server.port());
+  for (Client& client : clients)
+    CHECK(client.receive_all().empty());
+  server.wait_for_log("closed for idling", 6);
+  CHECK_THAT(server.log(), !contains("Cannot allocate memory"));
+}
+
+TEST_CASE("without any memory a signal does not abort the server", "[limits]") {
+  test::need_own_memory();
+  Server server;
+  Client client(server.port());
+  REQUIRE(client.exchange("hello") == "hello");
+  server.set_limit(RLIMIT_AS, 0);
+  server.set_limit(RLIMIT_DATA, 0);
+  for (int i = 0; i < 20; ++i)
+    server.signal(SIGUSR1);
+  CHECK(client.exchange("still here") == "still here");
+  server.signal(SIGTERM);
+  CHECK(client.receive_all().empty());
+  CHECK(server.wait() == 0);
+}
+
+TEST_CASE("of the workers that a burst of clients started at most 16 stay", "[limits]") {
+  Server server({"--log-level", "warn"});
+  for (int round = 0; round < 2; ++round) {
+    std::vector<Client> clients;
+    for (int i = 0; i < 400; ++i)
+      clients.emplace_back(server.port());
+    for (Client& client : clients)
+      REQUIRE(client.exchange("x") == "x");
+    clients.clear();
+    // Beside these the foreman, the thread for signals, and one that a sanitizer may have.
+    const std::size_t most = 16 + 2 + (test::sanitized ? 1 : 0);
+    CHECK(test::eventually([&] { return server.status_number("Threads") <= most; }));
+  }
+}
+
+TEST_CASE("thousands of resets leave nothing behind but a line each", "[limits]") {
+  constexpr std::size_t resets = 3000;
+  const test::TemporaryFile file;  // Which takes every line.
+  Server server({}, {.err = file.fd()});
+  short_connection(server.port());
+  const std::size_t descriptors = server.open_descriptors();
+  for (std::size_t i = 0; i < resets; ++i)
+    Client(server.port()).reset();
+  short_connection(server.port());
+  // Each worker that waits may hold one.
+  CHECK(test::eventually([&] { return server.open_descriptors() <= descriptors + 16; }));
+  CHECK(server.stop() == 0);
+  CHECK(test::count_of(file.text(), "connection accepted") == resets + 2);
+  CHECK(test::count_of(file.text(), "\n") == 2 * (resets + 2) + 3);
+  CHECK(test::count_of(file.text(), "Connection reset by peer") > 0);
+}
+
+TEST_CASE("thousands of short connections leave memory and descriptors as they were",
+          "[limits][slow]") {
+  Server server({"--log-level", "warn"});
+  const auto serve = [&](int count) {
+    for (int i = 0; i < count; ++i)
+      short_connection(server.port());
+  };
+  serve(1000);
+  const std::size_t memory = server.status_number("VmRSS");
+  const std::size_t descriptors = server.open_descriptors();
+  serve(test::sanitized ? 1000 : 10'000);
+  if (!test::sanitized)
+    CHECK(server.status_number("VmRSS") <= memory + 256);
+  CHECK(test::eventually([&] { return server.open_descriptors() <= descriptors + 8; }));
+}

@@ -1,0 +1,341 @@
+// What the log says, how it looks, and that nobody waits for its reader.
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <regex>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "client.hpp"
+#include "matchers.hpp"
+#include "sandbox.hpp"
+#include "server.hpp"
+
+namespace {
+
+using test::Client;
+using test::contains;
+using test::Server;
+using test::Setup;
+using test::TemporaryFile;
+using test::Terminal;
+
+std::string read_some(int fd) {
+  pollfd readable{fd, POLLIN, 0};
+  if (::poll(&readable, 1, 20'000) != 1)
+    throw std::runtime_error("nothing comes to be read");
+  std::string text(65'536, '\0');
+  const auto count = ::read(fd, text.data(), text.size());
+  text.resize(count > 0 ? static_cast<std::size_t>(count) : 0);
+  return text;
+}
+
+/// Enough debug lines to fill any pipe or terminal that nobody reads.
+void flood(std::uint16_t port) {
+  Client client(port);
+  const std::string data = test::pattern(1 << 20);
+  REQUIRE(test::same_bytes(client.exchange(data), data));
+}
+
+}  // namespace
+
+TEST_CASE("the log tells each step at its level", "[log]") {
+  Server server({"-v"});
+  server.wait_for_log("waiting for a connection");  // Or a client's lines may come before.
+  Client client(server.port());
+  REQUIRE(client.exchange("hello") == "hello");
+  client.half_close();
+  REQUIRE(client.receive_all().empty());
+  REQUIRE(server.stop(SIGINT) == 0);
+  const std::string peer = client.address();
+  const std::vector<std::string> steps = {
+      R"(debug\] starting up on host 127\.0\.0\.1, port 0)",
+      R"(info\] serving on 127\.0\.0\.1:\d+: chunk size 16 bytes, at most 1024 connections; )"
+      R"(Ctrl\+C stops)",
+      R"(debug\] waiting for a connection)",
+      R"(info\] connection accepted from )" + peer + R"( \(1 open\))",
+      R"(debug\] waiting for a connection)",
+      R"(debug\] received 5 bytes from )" + peer + R"(: "hello")",
+      R"(debug\] sending data back to )" + peer + R"(: 5 bytes)",
+      R"(info\] no more data from )" + peer +
+          R"( \(5 bytes in \d+\.\d{3} s, rtt \d+\.\d\d ms, mss \d+\))",
+      R"(info\] stopping on SIGINT)",
+      R"(info\] stopped: 1 connection served, 5 bytes echoed, up \d+\.\d{3} s)"};
+  std::istringstream lines(server.log());
+  std::string line;
+  for (const std::string& step : steps) {
+    REQUIRE(std::getline(lines, line));
+    CHECK_THAT(line,
+               Catch::Matchers::Matches(R"(\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\] \[)" + step));
+  }
+  CHECK_FALSE(std::getline(lines, line));
+}
+
+TEST_CASE("a level holds back what is below it", "[log]") {
+  for (const auto& [level, info, warning] :
+       {std::tuple("info", true, true), std::tuple("Warning", false, true),
+        std::tuple("error", false, false), std::tuple("off", false, false)}) {
+    CAPTURE(level);
+    Server server({"--log-level", level});
+    Client client(server.port());
+    REQUIRE(client.exchange("hello") == "hello");
+    client.reset();
+    Client next(server.port());
+    REQUIRE(next.exchange("hello") == "hello");
+    REQUIRE(server.stop() == 0);
+    CHECK((test::count_of(server.log(), "[info] connection accepted from") > 0) == info);
+    CHECK((test::count_of(server.log(), "stopped: 2 connections served, 1 failed, 10 bytes") > 0) ==
+          info);
+    CHECK((test::count_of(server.log(), "[warn] connection from ") > 0) == warning);
+    CHECK_THAT(server.log(), !contains("received"));
+  }
+}
+
+TEST_CASE("of a large chunk the first 512 bytes are shown", "[log]") {
+  Server server({"-v", "-c", "1M"});
+  Client client(server.port());
+  const std::string shown(512, 'a');
+  for (const std::string rest : {"", "b"}) {
+    REQUIRE(client.exchange(shown + rest) == shown + rest);
+    server.wait_for_log("received " + std::to_string(512 + rest.size()) + " bytes from " +
+                        client.address() + ": \"" + shown + (rest.empty() ? "\"\n" : "\"...\n"));
+  }
+}
+
+TEST_CASE("a client's bytes can neither forge a line nor steer the terminal", "[log]") {
+  Server server({"-v", "-c", "4k"}, {.environment = {"LC_ALL=C"}});
+  Client client(server.port());
+  const std::string evil =
+      "x\n[2026-01-01 00:00:00.000] [info] forged\r\033[2J\033]0;title\a\"\\ \x9b \xff \xc3"
+      "\xe2\x80\xae turned \xe2\x80\x8b hidden \xef\xbb\xbf \xc2\x85 h\xc3\xa9llo";
+  REQUIRE(client.exchange(evil) == evil);
+  server.wait_for_log("sending data back");
+  CHECK_THAT(server.log(),
+             contains(": \"x\\n[2026-01-01 00:00:00.000] [info] "
+                      "forged\\r\\x1b[2J\\x1b]0;title\\x07\\\"\\\\ \\x9b \\xff \\xc3"
+                      "\\u202e turned \\u200b hidden \\ufeff \\x85 h\xc3\xa9llo\"\n"));
+  for (const char* raw : {"\033", "\r", "\a", "\x9b", "\xff", "\xe2\x80\xae", "\xe2\x80\x8b"})
+    CHECK(test::count_of(server.log(), raw) == 0);
+}
+
+TEST_CASE("a client is waited for as long as there is room, and when there is room again",
+          "[log]") {
+  const std::string waiting = "waiting for a connection\n";
+  Server server({"-v", "--max-connections", "2"});
+  server.wait_for_log(waiting);
+  Client first(server.port());
+  server.wait_for_clients();
+  server.wait_for_log(waiting, 2);
+  Client second(server.port());
+  server.wait_for_clients(2);
+  CHECK(second.exchange("full") == "full");
+  CHECK(test::count_of(server.log(), waiting) == 2);
+  second.close();
+  server.wait_for_log(waiting, 3);
+  first.close();
+  server.wait_for_log("no more data from", 2);
+  CHECK(test::count_of(server.log(), waiting) == 3);
+
+  Server single({"-v", "--max-connections", "1"});
+  single.wait_for_log(waiting);
+  Client only(single.port());
+  CHECK(only.exchange("x") == "x");
+  single.wait_for_log("sending data back");
+  CHECK(test::count_of(single.log(), waiting) == 1);
+  only.close();
+  single.wait_for_log(waiting, 2);
+}
+
+TEST_CASE("on a terminal a line has the time of day, and fits", "[log]") {
+  Terminal terminal;
+  Server server({"--idle-timeout", "300ms", "--close-after", "1k", "--only-first", "1"},
+                {.environment = {"NO_COLOR=1"}, .err = terminal.theirs.get()});
+  std::vector<Client> clients;
+  const auto next = [&]() -> Client& {
+    Client& client = clients.emplace_back(server.port());
+    CHECK(client.exchange("hello") == "hello");
+    return client;
+  };
+  clients.reserve(5);
+  const std::string data = test::pattern(1024);
+  Client on_purpose(server.port());
+  CHECK(on_purpose.exchange(data) == data);
+  on_purpose.half_close();
+  std::string log = terminal.read_until("closed on purpose (");
+  next().half_close();
+  log += terminal.read_until("no more data from");
+  next().reset();
+  log += terminal.read_until("failed, receive: Connection reset by peer (");
+  next();
+  log += terminal.read_until("closed for idling (");
+  next();
+  server.signal(SIGINT);
+  log += terminal.read_until("] stopped: ");
+  log.resize(log.rfind('\n') + 1);  // The rest of the last line may not be there.
+  CHECK(server.wait() == 0);
+  std::istringstream lines(log);
+  for (std::string line; std::getline(lines, line);) {
+    CHECK_THAT(line, Catch::Matchers::Matches(R"(\[\d\d:\d\d:\d\d\.\d{3}\] \[[a-z]+\] .*\r)"));
+    // Behind the line is a carriage return. The system's words do not count.
+    const std::size_t not_ours = 1 + (test::count_of(line, "reset by peer") > 0 ? 24 : 0);
+    const bool is_usual = test::count_of(line, "no more data from") > 0;
+    CHECK(line.size() - not_ours <= (is_usual ? 101 : 120));
+  }
+}
+
+TEST_CASE("a log that nobody reads delays neither an echo nor the stop", "[log]") {
+  const test::Pipe pipe;
+  const Terminal terminal;
+  const Terminal stopped;
+  REQUIRE(::tcflow(stopped.theirs.get(), TCOOFF) == 0);
+  const echo::UniqueFd full_disk = test::open_full_disk();
+  for (const int fd : {pipe.write_end.get(), terminal.theirs.get(), stopped.theirs.get(),
+                       full_disk.get(), test::closed}) {
+    CAPTURE(fd);
+    Server server({"-v"}, {.err = fd});
+    flood(server.port());
+    Client client(server.port());
+    for (int i = 0; i < 100; ++i)
+      REQUIRE(client.exchange("hello") == "hello");
+    server.signal(SIGINT);
+    CHECK(client.receive_all().empty());
+    CHECK(server.wait() == 0);
+    CHECK((fd == test::closed || (::fcntl(fd, F_GETFL) & O_NONBLOCK) == 0));
+  }
+}
+
+TEST_CASE("nor does a log to a terminal that is another user's", "[log]") {
+  const Terminal terminal;
+  const std::string name = ::ttyname(terminal.theirs.get());
+  REQUIRE(::fchmod(terminal.theirs.get(), 0600) == 0);
+  // The first terminal that the leader of a session opens becomes that of the session.
+  const Setup setup{
+      .prefix = {"setsid", "sh", "-c",
+                 "exec 2<>" + name + "; exec setpriv --reuid=65534 --clear-groups \"$0\" \"$@\""}};
+  if (test::run_server({"--version"}, setup).status != 0)
+    test::skip("the program cannot be run as another user here");
+  Server server({"-v"}, setup);
+  flood(server.port());
+  CHECK(Client(server.port()).exchange("hello") == "hello");
+  CHECK(server.stop(SIGINT) == 0);
+}
+
+TEST_CASE("a file at its size limit stops the log and nothing else", "[log]") {
+  const TemporaryFile file;
+  Setup setup = test::with_limit("fsize=1024");
+  setup.err = file.fd();
+  Server server({"-v"}, setup);
+  flood(server.port());
+  CHECK(file.text().size() == 1024);
+  CHECK(Client(server.port()).exchange("hello") == "hello");
+  CHECK(server.stop() == 0);
+}
+
+TEST_CASE("a background job of a terminal that stops those that write serves and stops", "[log]") {
+  const Terminal terminal;
+  const std::string name = ::ttyname(terminal.theirs.get());
+  termios settings{};
+  REQUIRE(::tcgetattr(terminal.theirs.get(), &settings) == 0);
+  settings.c_lflag |= TOSTOP;
+  REQUIRE(::tcsetattr(terminal.theirs.get(), TCSANOW, &settings) == 0);
+  // With job control (-m) a job in the background is a process group of its own.
+  const TemporaryFile out;
+  test::Process shell({"setsid", "sh", "-c",
+                       "exec 2<>" + name + "; set -m; \"$0\" --host 127.0.0.1 -p 0 -v >" +
+                           out.path() + " & echo $!; wait $!; echo $?",
+                       ECHO_SERVER_BINARY});
+  shell.wait_for_out("\n");
+  const pid_t server = std::stoi(shell.out());
+  REQUIRE(test::eventually([&] { return test::count_of(out.text(), "\n") > 0; }));
+  const auto port = std::stoi(out.text().substr(out.text().rfind(':') + 1));
+  CHECK(Client(static_cast<std::uint16_t>(port)).exchange("hello") == "hello");
+  ::kill(server, SIGTERM);
+  shell.wait_for_out("\n", 2);
+  CHECK_THAT(shell.out(), Catch::Matchers::EndsWith("\n0\n"));
+}
+
+TEST_CASE("of a log that nobody reads whole lines are dropped, and counted by the next that fits",
+          "[log]") {
+  test::Pipe pipe;
+  const int capacity = ::fcntl(pipe.write_end.get(), F_GETPIPE_SZ);
+  Server server({"-v"}, {.err = pipe.write_end.get()});
+  flood(server.port());
+  CHECK(::fcntl(pipe.write_end.get(), F_GETPIPE_SZ) == capacity);  // It belongs to others, too.
+
+  std::string log = read_some(pipe.read_end.get());
+  CHECK(log.back() == '\n');
+  Client client(server.port());
+  REQUIRE(client.exchange("the next") == "the next");
+  CHECK(server.stop() == 0);
+  pipe.write_end = {};
+  for (std::string part = read_some(pipe.read_end.get()); !part.empty();
+       part = read_some(pipe.read_end.get()))
+    log += part;
+  CHECK(
+      std::regex_search(log, std::regex("\n\\[\\d+ lines dropped here: nobody read them\\]\n\\[")));
+  CHECK(test::count_of(log, "dropped here") == 1);
+  CHECK(test::count_of(log, "received 8 bytes from " + client.address() + ": \"the next\"\n") == 1);
+  // Each line is whole: it begins with a time or a count, and the last one is there.
+  std::istringstream lines(log);
+  for (std::string line; std::getline(lines, line);)
+    CHECK((line.starts_with("[20") || line.find(" dropped here: ") != line.npos));
+  CHECK(std::regex_search(log, std::regex("stopped: 2 connections served, .*\n$")));
+}
+
+TEST_CASE("a line that a terminal took in part is completed before the next one", "[log]") {
+  const Terminal terminal;
+  Server server({"-v"}, {.environment = {"NO_COLOR=1"}, .err = terminal.theirs.get()});
+  flood(server.port());
+  std::string log;
+  Client client(server.port());
+  for (int i = 0; i < 1000 && log.find(" dropped here") == log.npos; ++i) {
+    REQUIRE(client.exchange("hello") == "hello");
+    log += read_some(terminal.ours.get());
+  }
+  const auto dropped = log.find(" dropped here");
+  REQUIRE(dropped != log.npos);
+  std::istringstream lines(log.substr(0, dropped));
+  for (std::string line; std::getline(lines, line);)
+    CHECK(line.starts_with("["));
+}
+
+TEST_CASE("a log whose reader is gone does not end the server", "[log]") {
+  test::Pipe pipe;
+  Server server({}, {.err = pipe.write_end.get()});
+  Client client(server.port());
+  pipe.read_end = {};
+  CHECK(client.exchange("hello") == "hello");
+  CHECK(Client(server.port()).exchange("hello") == "hello");
+  CHECK(server.stop() == 0);
+}
+
+TEST_CASE("the log can be a file, and holds every line then", "[log]") {
+  const TemporaryFile file;
+  Server server({}, {.err = file.fd()});
+  for (int i = 0; i < 100; ++i)
+    CHECK(Client(server.port()).exchange("hello") == "hello");
+  CHECK(server.stop() == 0);
+  CHECK(test::count_of(file.text(), "connection accepted from") == 100);
+  CHECK_THAT(file.text(), contains("stopped: 100 connections served, 500 bytes echoed"));
+}
+
+TEST_CASE("the log is in colour on a terminal that knows colours, and nowhere else", "[log]") {
+  for (const auto& [variables, coloured] :
+       std::vector<std::pair<test::Words, bool>>{{{"TERM=xterm-256color", "NO_COLOR="}, true},
+                                                 {{"TERM=vt100", "NO_COLOR="}, true},
+                                                 {{"TERM=xterm-256color", "NO_COLOR=1"}, false},
+                                                 {{"TERM=dumb", "NO_COLOR="}, false},
+                                                 {{"TERM=", "NO_COLOR="}, false}}) {
+    Terminal terminal;
+    Server server({}, {.environment = variables, .err = terminal.theirs.get()});
+    const std::string log = terminal.read_until("\n");
+    CAPTURE(variables, log);
+    CHECK((test::count_of(log, "[\033[32minfo\033[0m]") > 0) == coloured);
+    CHECK((test::count_of(log, "\033") > 0) == coloured);
+  }
+}

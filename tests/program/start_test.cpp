@@ -1,0 +1,203 @@
+// Before the first client: stdout, usage errors, errors at the start.
+
+#include <unistd.h>
+
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "client.hpp"
+#include "matchers.hpp"
+#include "sandbox.hpp"
+#include "server.hpp"
+
+using test::Client;
+using test::contains;
+using test::run_server;
+using test::Server;
+using test::Words;
+
+TEST_CASE("stdout carries one line with the address that was bound, and then ends", "[start]") {
+  Server four;
+  const std::string port = std::to_string(four.port());
+  CHECK(Client(four.port()).exchange("hello") == "hello");
+  // A script that reads the address goes on while the server serves.
+  const auto script = test::run(
+      "sh", {"-c",
+             "address=$(\"$0\" -p 0 --host ::1 2>log.$$ & echo $! >pid.$$); echo \"$address\"; "
+             "kill $(cat pid.$$); rm log.$$ pid.$$",
+             ECHO_SERVER_BINARY});
+  CHECK(std::regex_match(script.out, std::regex(R"(Listening on \[::1\]:\d+\n)")));
+  CHECK(four.stop() == 0);
+  CHECK(four.out() == "Listening on 127.0.0.1:" + port + "\n");
+}
+
+TEST_CASE("help and version go to stdout with status 0, also beside a wrong value", "[start]") {
+  const auto version = run_server({"--port", "http", "--version"});
+  CHECK(version.status == 0);
+  CHECK(version.out == "echo-server " ECHO_SERVER_VERSION "\n");
+  CHECK(version.err.empty());
+  const auto help = run_server({"--bogus", "--help"}, {.environment = {"ECHO_SERVER_PORT=http"}});
+  CHECK(help.status == 0);
+  CHECK_THAT(help.out, contains("--chunk-size"));
+  CHECK(help.err.empty());
+}
+
+TEST_CASE("what cannot be printed is an error, and holds up no end", "[start]") {
+  const echo::UniqueFd full = test::open_full_disk();
+  const auto help = run_server({"--help"}, {.out = full.get()});
+  CHECK(help.status == 1);
+  CHECK(help.err == "echo-server: cannot write to stdout: No space left on device\n");
+  CHECK(run_server({"--bogus"}, {.err = full.get()}).status == 2);
+  // A file that may not grow raises a signal first. (A sanitizer itself needs one that may.)
+  test::need_own_memory();
+  const test::TemporaryFile file;
+  CHECK(run_server({"--version"}, {.prefix = {"prlimit", "--fsize=0"}, .out = file.fd()}).status ==
+        1);
+}
+
+TEST_CASE("a usage error ends with status 2, names the flag or variable, and where help is",
+          "[start]") {
+  for (const Words& arguments : std::vector<Words>{
+           {"--port", "65536"}, {"--chunk-size", "0"}, {"--bogus"}, {"stray"}, {"--host="}}) {
+    const auto finished = run_server(arguments);
+    CHECK(finished.status == 2);
+    CHECK(finished.out.empty());
+    const std::string& named = arguments.front();
+    CHECK_THAT(finished.err, contains(named.substr(0, named.find('='))));
+    CHECK_THAT(finished.err, Catch::Matchers::StartsWith("echo-server: "));
+    CHECK_THAT(finished.err, contains("--help"));
+    CHECK(test::count_of(finished.err, "\n") == 2);
+  }
+  const auto variable = run_server({}, {.environment = {"ECHO_SERVER_PORT=http"}});
+  CHECK(variable.status == 2);
+  CHECK_THAT(variable.err, contains("ECHO_SERVER_PORT 'http': must be 0 to 65535"));
+}
+
+TEST_CASE("what a user typed is shown escaped, on one line", "[start]") {
+  const std::string evil = "a\nb\033[31m\"c\xff";
+  const std::string harmless = R"(a\nb\x1b[31m\"c\xff)";
+  const auto host = run_server({"--host", evil, "--log-level", "debug"});
+  CHECK(host.status == 1);
+  CHECK_THAT(host.err, contains("starting up on host " + harmless + ", port 10000\n"));
+  CHECK_THAT(host.err, contains("cannot resolve '" + harmless + "': "));
+  CHECK(test::count_of(host.err, "\n") == 2);
+  const auto usage = run_server({"--port", evil, "--" + evil});
+  CHECK(usage.status == 2);
+  CHECK_THAT(usage.err, contains(harmless));
+  CHECK(test::count_of(usage.err, "\n") == 2);
+  const auto variable = run_server({}, {.environment = {"ECHO_SERVER_LOG_LEVEL=" + evil}});
+  CHECK_THAT(variable.err, contains(harmless));
+  CHECK(test::count_of(variable.err, "\n") == 2);
+}
+
+TEST_CASE("a server that cannot start says why in one line, with status 1", "[start]") {
+  const Server first;
+  const std::string port = std::to_string(first.port());
+  const auto says = [](const Words& arguments, const std::string& text,
+                       const test::Setup& setup = {}) {
+    const auto finished = run_server(arguments, setup);
+    CHECK(finished.status == 1);
+    CHECK(finished.out.empty());
+    CHECK_THAT(finished.err, Catch::Matchers::StartsWith("echo-server: cannot " + text));
+    CHECK(test::count_of(finished.err, "\n") == 1);
+  };
+  says({"--host", "127.0.0.1", "--port", port},
+       "listen on 127.0.0.1:" + port + ": Address already in use\n");
+  says({"--host", "192.0.2.1", "--port", "0"},
+       "listen on 192.0.2.1:0: Cannot assign requested address\n");
+  says({"--host", "no.such.host.invalid"}, "resolve 'no.such.host.invalid': ");
+  if (::geteuid() == 0)
+    says({"--host", "127.0.0.1", "--port", "1"},
+         "listen on 127.0.0.1:1: Permission denied (a port below 1024 needs root)\n",
+         {.prefix = {"setpriv", "--bounding-set=-net_bind_service"}});
+}
+
+TEST_CASE("variables set the options, and one that an orchestrator sets is none", "[start]") {
+  Server server({}, {.environment = {"ECHO_SERVER_HOST=192.0.2.1", "ECHO_SERVER_CHUNK_SIZE=3",
+                                     "ECHO_SERVER_MAX_CONNECTIONS=7",
+                                     "ECHO_SERVER_IDLE_TIMEOUT=", "ECHO_SERVER_LOG_LEVEL=debug"}});
+  Client client(server.port());
+  CHECK(client.exchange("hello") == "hello");
+  server.wait_for_log("received 3 bytes from " + client.address() + ": \"hel\"");
+  server.wait_for_log("chunk size 3 bytes, at most 7 connections");
+  // The default port may be taken, and says itself which one it is then.
+  const auto linked = run_server({"--host", "192.0.2.1"},
+                                 {.environment = {"ECHO_SERVER_PORT=tcp://10.96.12.7:10000"}});
+  CHECK(linked.err ==
+        "echo-server: cannot listen on 192.0.2.1:10000: Cannot assign requested address\n");
+}
+
+TEST_CASE("the address that a name stands for is in the log", "[start]") {
+  Server server({"--host", "localhost"});
+  server.wait_for_log("serving on ");
+  CHECK(std::regex_search(server.log(), std::regex("serving on (127\\.0\\.0\\.1|\\[::1\\]):" +
+                                                   std::to_string(server.port()) + ": ")));
+}
+
+TEST_CASE("a server of both families shows an IPv4 client as IPv4", "[start]") {
+  Server server({"--host", "::"});
+  Client client(server.port());
+  CHECK(client.exchange("hello") == "hello");
+  server.wait_for_log("connection accepted from " + client.address() + " (1 open)");
+  CHECK(Client(server.port(), "::1").exchange("hello") == "hello");
+}
+
+TEST_CASE("a restart on the same port works at once", "[start]") {
+  std::string port = "0";
+  for (int round = 0; round < 3; ++round) {
+    Server server({"--port", port});
+    port = std::to_string(server.port());
+    Client client(server.port());
+    REQUIRE(client.exchange("hello") == "hello");
+    server.signal(SIGTERM);
+    CHECK(client.receive_all().empty());  // The server ended it: TIME_WAIT is on its side.
+    CHECK(server.wait() == 0);
+  }
+}
+
+TEST_CASE("a stdout that cannot be written is logged, and the server serves", "[start]") {
+  const echo::UniqueFd full = test::open_full_disk();
+  const test::Pipe pipe;
+  const std::string page(65'536, 'x');
+  REQUIRE(::write(pipe.write_end.get(), page.data(), page.size()) == 65'536);
+  for (const auto& [fd, words] :
+       {std::pair(full.get(), "No space left on device"),
+        std::pair(test::closed, "Bad file descriptor"),
+        std::pair(pipe.write_end.get(), "Resource temporarily unavailable")}) {
+    Server server({}, {.out = fd});
+    CHECK_THAT(server.log(), contains("[error] cannot write to stdout: " + std::string(words)));
+    CHECK(Client(server.port()).exchange("hello") == "hello");
+    CHECK(server.stop() == 0);
+  }
+}
+
+TEST_CASE("no client becomes a stream that was closed", "[start]") {
+  // A socket in the place of stderr would get the log, in the place of stdin its bytes be lost.
+  Server server({"-v"}, {.in = test::closed, .out = test::closed});
+  Client client(server.port());
+  CHECK(client.exchange("hello") == "hello");
+  Server silent({"-v"}, {.in = test::closed, .err = test::closed});
+  Client other(silent.port());
+  CHECK(other.exchange("hello") == "hello");
+  other.half_close();
+  CHECK(other.receive_all().empty());
+  CHECK(silent.stop() == 0);
+}
+
+TEST_CASE("with a stream closed and no /dev/null the server does not start", "[start]") {
+  // All that the loader opens comes before.
+  for (const auto& [in, out, err] : {std::tuple(0, 1, test::closed), std::tuple(0, test::closed, 2),
+                                     std::tuple(test::closed, 1, test::closed)}) {
+    CAPTURE(in, out, err);
+    test::Setup setup = test::with_faults("openat:error=ENOENT");
+    setup.prefix.insert(setup.prefix.begin() + 1, {"-P", "/dev/null"});
+    if (in == test::closed)
+      setup.in = in;
+    if (out == test::closed)
+      setup.out = out;
+    if (err == test::closed)
+      setup.err = err;
+    CHECK(run_server({"--port", "0", "--host", "127.0.0.1"}, setup).status == 1);
+  }
+}

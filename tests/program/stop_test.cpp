@@ -1,0 +1,202 @@
+// The stop: what open clients get, and how long they have.
+
+#include <sys/socket.h>
+
+#include <atomic>
+#include <chrono>
+#include <future>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "client.hpp"
+#include "matchers.hpp"
+#include "sandbox.hpp"
+#include "server.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+using test::Client;
+using test::contains;
+using test::same_bytes;
+using test::Server;
+
+bool is_free(std::uint16_t port) {
+  return test::eventually([port] {
+    try {
+      const echo::Listener listener(echo::resolve("127.0.0.1", port).front());
+      return true;
+    } catch (const std::system_error& error) {
+      REQUIRE(error.code() == std::errc::address_in_use);
+      return false;
+    }
+  });
+}
+
+}  // namespace
+
+TEST_CASE("a client in the middle of its data gets back every byte that had arrived", "[stop]") {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    Server server({"-c", "64k"});
+    Client client(server.port());
+    const std::string data = test::pattern(50 << 20);
+    auto sent = std::async(std::launch::async, [&] { return client.try_to_send(data); });
+    std::string received = client.receive(5 << 20);
+    server.signal(signal);
+    const test::Received rest = client.receive_until_end();
+    received += rest.data;
+    // Bytes that came after the end were answered with a reset.
+    CHECK((!rest.error || rest.by_reset()));
+    CHECK(server.wait() == 0);
+    ::shutdown(client.fd(), SHUT_RDWR);  // Wakes the sender, if nothing has yet.
+    const test::Sent all = sent.get();
+    CHECK((!all.error || all.is_broken_off()));
+    CHECK(same_bytes(received, data.substr(0, received.size())));
+    CHECK_THAT(server.log(), contains("(" + std::to_string(received.size()) + " bytes in "));
+  }
+}
+
+TEST_CASE("data that waits for a slow client is delivered before the end", "[stop]") {
+  Server server({"-c", "4k", "--drain-timeout", "1h"});
+  Client slow(server.port());
+  const std::string data = test::pattern(64 << 20);
+  const std::size_t sent = slow.send_until_blocked(data);
+  server.signal(SIGTERM);
+  server.wait_for_log("stopping on SIGTERM: 1 connection open, ");
+  CHECK(is_free(server.port()));
+  CHECK(same_bytes(slow.receive_all(), data.substr(0, sent)));
+  CHECK(server.wait() == 0);
+}
+
+TEST_CASE("what a client's system sends with its last acknowledgement is echoed, too", "[stop]") {
+  // The look at what is not acknowledged yet lasts long enough for the client to take all of it and
+  // to send what the closed window held back.
+  Server server({"-c", "4k"}, test::with_faults("ioctl:delay_enter=10000"));
+  Client slow(server.port());
+  const std::string data = test::pattern(64 << 20);
+  const std::size_t sent = slow.send_until_blocked(data);
+  server.signal(SIGTERM);
+  CHECK(same_bytes(slow.receive_all(), data.substr(0, sent)));
+  CHECK(server.wait() == 0);
+}
+
+TEST_CASE("a drain that waits for clients costs no processor time", "[stop]") {
+  Server server({"-c", "4k", "--drain-timeout", "1h"});
+  const std::string data = test::pattern(300'000);
+  std::vector<Client> deaf;
+  for (int i = 0; i < 100; ++i) {
+    Client& client = deaf.emplace_back(server.port());
+    client.use_small_buffer();
+    client.send(data);
+  }
+  server.wait_for_clients(100);
+  server.signal(SIGTERM);
+  server.wait_for_log("stopping on SIGTERM: 100 connections open");
+  const auto before = server.processor_time();
+  std::this_thread::sleep_for(1s);  // The time over which it is measured.
+  CHECK(server.processor_time() - before < 300ms);
+  deaf.clear();
+  CHECK(server.wait() == 0);
+}
+
+TEST_CASE("a client that is gone does not hold up the stop", "[stop]") {
+  Server server({"--drain-timeout", "1h"});
+  Client client(server.port());
+  const std::string address = client.address();
+  client.send_until_blocked(test::pattern(64 << 20));
+  server.signal(SIGTERM);
+  server.wait_for_log("stopping on SIGTERM");
+  client.half_close();
+  client.close();
+  CHECK(server.wait() == 0);
+  // By the reset or behind it, as the system saw it first.
+  CHECK_THAT(server.log(), contains("[warn] connection from " + address + " failed, "));
+  CHECK_THAT(server.log(), contains("stopped: 1 connection served, 1 failed, "));
+}
+
+TEST_CASE("a client that never reads is cut when the drain is over, with status 0", "[stop]") {
+  for (const std::string drain : {"0", "500ms"}) {
+    Server server({"-c", "4k", "--drain-timeout", drain});
+    Client deaf(server.port());
+    deaf.send_until_blocked(test::pattern(64 << 20));
+    const auto start = Clock::now();
+    CHECK(server.stop(SIGINT) == 0);
+    if (drain != "0")
+      CHECK(Clock::now() - start >= 500ms);
+    CHECK_THAT(server.log(),
+               contains("[info] connection from " + deaf.address() + " closed by the stop ("));
+  }
+}
+
+TEST_CASE("a client that never stops sending is cut when the drain is over", "[stop]") {
+  Server server({"-c", "4k", "--drain-timeout", "500ms"});
+  Client client(server.port());
+  const std::string data = test::pattern(1 << 20);
+  auto sender = std::async(std::launch::async, [&] {
+    for (;;)
+      if (const test::Sent sent = client.try_to_send(data); sent.error)
+        return sent;
+  });
+  client.receive(1 << 20);
+  // Something is on its way to it all the time, for it reads slowly: that keeps the drain going.
+  // Its bytes fill the server's system, too, so that some are unread at the cut, and cause a reset.
+  std::atomic<bool> has_ended = false;
+  auto reader = std::async(std::launch::async, [&] {
+    while (!has_ended) {
+      client.receive_some(1000);
+      std::this_thread::sleep_for(5ms);  // 200 kB per second.
+    }
+    return client.receive_until_end();
+  });
+  const auto start = Clock::now();
+  CHECK(server.stop(SIGINT) == 0);
+  CHECK(Clock::now() - start >= 500ms);
+  has_ended = true;
+  CHECK(sender.get().is_broken_off());
+  const test::Received rest = reader.get();
+  CHECK((!rest.error || rest.by_reset()));
+  CHECK_THAT(server.log(),
+             contains("[info] connection from " + client.address() + " closed by the stop ("));
+}
+
+TEST_CASE("at the limit a stop ends the server, and drops who waits in the queue", "[stop]") {
+  Server server({"--max-connections", "1"});
+  Client served(server.port());
+  REQUIRE(served.exchange("hello") == "hello");
+  Client queued(server.port());
+  queued.send("never read");
+  server.signal(SIGTERM);
+  CHECK(served.receive_all().empty());
+  CHECK(queued.receive_until_end().data.empty());
+  CHECK(server.wait() == 0);
+  CHECK(is_free(server.port()));
+  CHECK(test::count_of(server.log(), "connection accepted") == 1);
+}
+
+TEST_CASE("a stop ends a server that can accept nobody, and gives the port back", "[stop]") {
+  Server server({"-c", "4k", "--drain-timeout", "1h"});
+  Client deaf(server.port());
+  deaf.send_until_blocked(test::pattern(64 << 20));
+  server.set_limit(RLIMIT_NOFILE, server.open_descriptors());
+  std::vector<Client> more;
+  for (int i = 0; i < 12; ++i)
+    more.emplace_back(server.port());
+  server.wait_for_log("cannot accept");
+  server.signal(SIGTERM);
+  CHECK(is_free(server.port()));
+  deaf.reset();
+  CHECK(server.wait() == 0);
+}
+
+TEST_CASE("a stop ends a server whose log is stuck", "[stop]") {
+  const test::Pipe pipe;
+  Server server({"-v"}, {.err = pipe.write_end.get()});
+  Client client(server.port());
+  const std::string data = test::pattern(1 << 20);
+  REQUIRE(same_bytes(client.exchange(data), data));
+  server.signal(SIGTERM);
+  CHECK(is_free(server.port()));
+  CHECK(server.wait() == 0);
+}

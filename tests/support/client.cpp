@@ -1,0 +1,221 @@
+#include "client.hpp"
+
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <exception>
+#include <stdexcept>
+#include <utility>
+
+#include "echo/system_call.hpp"
+
+namespace test {
+namespace {
+
+using echo::checked;
+using std::chrono::milliseconds;
+
+void set_timeout(int fd, int option, milliseconds time) {
+  const timeval limit{time.count() / 1000, time.count() % 1000 * 1000};
+  checked(::setsockopt(fd, SOL_SOCKET, option, &limit, sizeof(limit)), "set a timeout");
+}
+
+/// Waits no longer than `time` for one of `events`.
+bool has(int fd, short events, milliseconds time = milliseconds(0)) {
+  pollfd polled{fd, events, 0};
+  return checked(::poll(&polled, 1, static_cast<int>(time.count())), "poll") == 1;
+}
+
+}  // namespace
+
+std::string pattern(std::size_t size, unsigned seed) {
+  std::string data(size, '\0');
+  std::uint32_t state = seed * 2654435761U + 1;
+  constexpr std::size_t period = 1'000'003;
+  for (std::size_t i = 0; i < size && i < period; ++i) {
+    state = state * 1664525U + 1013904223U;
+    data[i] = static_cast<char>(state >> 24);
+  }
+  for (std::size_t i = period; i < size; i += period)
+    data.replace(i, period, data, 0, std::min(period, size - i));
+  return data;
+}
+
+const std::string& more_than_fits() {
+  static const std::string data = pattern(64 << 20);
+  return data;
+}
+
+Client::Client(std::uint16_t port, const std::string& host) {
+  echo::Endpoint server = echo::resolve(host, port).front();
+  const int family = server.storage.ss_family;
+  fd_ = echo::UniqueFd(checked(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"));
+  set_timeout(fd(), SO_RCVTIMEO, deadline);
+  set_timeout(fd(), SO_SNDTIMEO, deadline);
+  checked(::connect(fd(), server.address(), server.length), "connect");
+}
+
+void Client::send(std::string_view data) {
+  if (const Sent sent = try_to_send(data); sent.error)
+    throw std::system_error(sent.error, "send");
+}
+
+void Client::send_urgent(std::string_view data) {
+  checked(::send(fd(), data.data(), data.size(), MSG_NOSIGNAL | MSG_OOB), "send");
+}
+
+Sent Client::try_to_send(std::string_view data) {
+  Sent sent;
+  while (sent.size < data.size()) {
+    const std::string_view rest = data.substr(sent.size);
+    const auto count = ::send(fd(), rest.data(), rest.size(), MSG_NOSIGNAL);
+    if (count == -1) {
+      sent.error = {errno, std::system_category()};
+      break;
+    }
+    sent.size += static_cast<std::size_t>(count);
+  }
+  return sent;
+}
+
+std::size_t Client::send_until_blocked(std::string_view data) {
+  set_timeout(fd(), SO_SNDTIMEO, milliseconds(300));
+  const Sent sent = try_to_send(data);
+  if (sent.error != std::errc::resource_unavailable_try_again)
+    throw std::logic_error("the sender was not blocked: " + sent.error.message());
+  if (!has(fd(), POLLIN, deadline))
+    throw std::runtime_error("no echo came");
+  set_timeout(fd(), SO_SNDTIMEO, deadline);
+  return sent.size;
+}
+
+std::string Client::receive_some(std::size_t most) {
+  std::string data(std::min<std::size_t>(most, 65'536), '\0');
+  data.resize(
+      static_cast<std::size_t>(checked(::recv(fd(), data.data(), data.size(), 0), "receive")));
+  return data;
+}
+
+std::string Client::receive(std::size_t size) {
+  std::string data;
+  while (data.size() < size) {
+    const std::string part = receive_some(size - data.size());
+    if (part.empty())
+      break;
+    data += part;
+  }
+  return data;
+}
+
+std::string Client::receive_all() {
+  const Received received = receive_until_end();
+  if (received.error)
+    throw std::system_error(received.error, "receive");
+  return received.data;
+}
+
+Received Client::receive_until_end() {
+  Received received;
+  try {
+    for (std::string part = receive_some(); !part.empty(); part = receive_some())
+      received.data += part;
+  } catch (const std::system_error& error) {
+    received.error = error.code();
+  }
+  return received;
+}
+
+std::string Client::exchange(std::string_view data) {
+  std::exception_ptr failure;
+  std::thread sender([&] {
+    try {
+      send(data);
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  });
+  std::string received;
+  try {
+    received = receive(data.size());
+  } catch (...) {
+    ::shutdown(fd(), SHUT_RDWR);
+    sender.join();
+    throw;
+  }
+  sender.join();
+  if (failure)
+    std::rethrow_exception(failure);
+  return received;
+}
+
+bool Client::is_unanswered() const {
+  return !has(fd(), POLLIN);
+}
+
+bool Client::has_end_of_file() const {
+  return has(fd(), POLLRDHUP);
+}
+
+bool Client::is_acknowledged() const {
+  return eventually([this] {
+    int on_its_way = 0;
+    checked(::ioctl(fd(), SIOCOUTQ, &on_its_way), "ioctl");
+    return on_its_way == 0;
+  });
+}
+
+void Client::use_small_buffer(int size) {
+  checked(::setsockopt(fd(), SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)), "set SO_RCVBUF");
+}
+
+void Client::half_close() {
+  checked(::shutdown(fd(), SHUT_WR), "shutdown");
+}
+
+void Client::reset() {
+  const linger abort{1, 0};
+  checked(::setsockopt(fd(), SOL_SOCKET, SO_LINGER, &abort, sizeof(abort)), "set SO_LINGER");
+  close();
+}
+
+std::string Client::address() const {
+  echo::Endpoint endpoint;
+  checked(::getsockname(fd(), endpoint.address(), &endpoint.length), "getsockname");
+  return endpoint.to_string();
+}
+
+Pair connected_pair() {
+  echo::Listener listener = listen_on();
+  Client client(port_of(listener.local_endpoint()));
+  return {listener.accept().value(), std::move(client)};
+}
+
+bool is_refused(std::uint16_t port) {
+  try {
+    Client client(port);
+    const Received received = client.receive_until_end();
+    return received.data.empty() && (!received.error || received.by_reset());
+  } catch (const std::system_error& error) {
+    if (error.code() == std::errc::connection_refused ||
+        error.code() == std::errc::connection_reset)
+      return true;
+    throw;
+  }
+}
+
+std::uint16_t port_of(const echo::Endpoint& endpoint) {
+  const std::string text = endpoint.to_string();
+  return static_cast<std::uint16_t>(std::stoi(text.substr(text.rfind(':') + 1)));
+}
+
+echo::Listener listen_on(const std::string& host) {
+  return echo::Listener(echo::resolve(host, 0).front());
+}
+
+}  // namespace test

@@ -1,0 +1,127 @@
+// A TCP client as the tests need it, and how to wait for what no event tells.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <thread>
+
+#include "echo/endpoint.hpp"
+#include "echo/socket.hpp"
+#include "echo/unique_fd.hpp"
+
+namespace test {
+
+/// The longest that anything may take before a test gives up.
+constexpr std::chrono::seconds deadline(20);
+
+/// `size` bytes that look random, the same for the same seed.
+std::string pattern(std::size_t size, unsigned seed = 1);
+
+/// More than all buffers between a server and its client hold.
+const std::string& more_than_fits();
+
+/// Asks again and again, without spending the processor's time, until `condition` holds or the
+/// patience is over; for what no event tells, such as another process's memory.
+template <typename Condition>
+bool eventually(Condition condition, std::chrono::milliseconds patience = deadline) {
+  const auto end = std::chrono::steady_clock::now() + patience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end)
+      return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return true;
+}
+
+/// What came until the end, and the end: no error is the end of file.
+struct Received {
+  std::string data;
+  std::error_code error;
+
+  bool by_reset() const { return error == std::errc::connection_reset; }
+};
+
+/// How much could be sent, and the error that ended it; no error if all could.
+struct Sent {
+  std::size_t size = 0;
+  std::error_code error;
+
+  /// Whether the other side broke the connection off.
+  bool is_broken_off() const {
+    return error == std::errc::connection_reset || error == std::errc::broken_pipe;
+  }
+};
+
+/// A TCP client on loopback, for one thread (one that sends beside one that receives is allowed).
+/// Every call has the deadline above and throws std::system_error where it fails.
+class Client {
+ public:
+  explicit Client(std::uint16_t port, const std::string& host = "127.0.0.1");
+
+  void send(std::string_view data);
+
+  /// Marks the last byte as urgent (RFC 6093).
+  void send_urgent(std::string_view data);
+
+  /// Sends until nothing more fits for a while, and waits for an echo to be there: then the server
+  /// has accepted it. Returns how many bytes were sent.
+  std::size_t send_until_blocked(std::string_view data);
+
+  /// Sends, and returns how an error ended it instead of throwing it.
+  Sent try_to_send(std::string_view data);
+
+  /// Exactly `size` bytes, or fewer at the end of file.
+  std::string receive(std::size_t size);
+  /// What one recv(2) gives.
+  std::string receive_some(std::size_t most = 65'536);
+  /// All until the end of file.
+  std::string receive_all();
+  /// All until the end of file or an error, which it returns instead of throwing it.
+  Received receive_until_end();
+
+  /// Sends all and receives as much, both at the same time.
+  std::string exchange(std::string_view data);
+
+  /// Whether nothing has come so far.
+  bool is_unanswered() const;
+  /// Whether the end of file is there, behind bytes that may not have been received yet.
+  bool has_end_of_file() const;
+  /// Waits until the server's system has acknowledged all that was sent; false at the deadline.
+  bool is_acknowledged() const;
+
+  /// Has the client's system take hardly anything that nobody receives.
+  void use_small_buffer(int size = 1);
+
+  void half_close();
+  /// Closes with a reset (SO_LINGER 0).
+  void reset();
+  void close() { fd_ = {}; }
+
+  /// As the server's log writes it.
+  std::string address() const;
+  int fd() const { return fd_.get(); }
+
+ private:
+  echo::UniqueFd fd_;
+};
+
+/// The two ends of one connection.
+struct Pair {
+  echo::Socket server;
+  Client client;
+};
+Pair connected_pair();
+
+/// Whether a client is refused, or dropped from the kernel's queue without an answer.
+bool is_refused(std::uint16_t port);
+
+std::uint16_t port_of(const echo::Endpoint& endpoint);
+
+/// A listener on a free port.
+echo::Listener listen_on(const std::string& host = "127.0.0.1");
+
+}  // namespace test

@@ -1,0 +1,43 @@
+#include "matchers.hpp"
+
+#include <algorithm>
+#include <iostream>
+#include <sstream>
+
+#include "echo/log.hpp"
+
+namespace test {
+
+std::size_t count_of(std::string_view text, std::string_view part) {
+  std::size_t count = 0;
+  for (auto at = text.find(part); at != text.npos; at = text.find(part, at + part.size()))
+    ++count;
+  return count;
+}
+
+Comparison same_bytes(std::string_view actual, std::string_view expected) {
+  if (actual == expected)
+    return {};
+  const auto at =
+      static_cast<std::size_t>(std::ranges::mismatch(actual, expected).in1 - actual.begin());
+  const auto around = [&](std::string_view text) {
+    constexpr std::size_t before = 8, shown = 32;
+    const std::size_t start = at > before ? at - before : 0;
+    return echo::escaped(text.substr(start, shown));
+  };
+  std::ostringstream out;
+  out << actual.size() << " bytes instead of " << expected.size()
+      << ", the first difference at byte " << at << ":\n  \"" << around(actual)
+      << "\"\n  instead of\n  \"" << around(expected) << '"';
+  return {out.str()};
+}
+
+void skip(const std::string& reason) {
+  std::cout << "skipped: " << reason << std::endl;
+#ifdef SKIP
+  SKIP(reason);
+#endif
+  throw Catch::TestFailureException();  // Ends the test, and is no failure by itself.
+}
+
+}  // namespace test

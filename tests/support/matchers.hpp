@@ -1,0 +1,68 @@
+// Catch2, and what tests of every kind ask of a text.
+#pragma once
+
+#if __has_include(<catch2/catch_test_macros.hpp>)
+  #include <catch2/catch_test_macros.hpp>
+  #include <catch2/internal/catch_test_failure_exception.hpp>
+  #include <catch2/matchers/catch_matchers.hpp>
+  #include <catch2/matchers/catch_matchers_string.hpp>
+#else  // Version 2, as in Debian 12.
+  #include <catch2/catch.hpp>
+#endif
+
+#include <cstddef>
+#include <ostream>
+#include <string>
+#include <string_view>
+
+namespace test {
+
+/// For CHECK_THAT: a text that has `part` in it. `!contains(part)`: one that has not.
+inline auto contains(const std::string& part) {
+#if __has_include(<catch2/catch_test_macros.hpp>)
+  return Catch::Matchers::ContainsSubstring(part);
+#else
+  return Catch::Matchers::Contains(part);
+#endif
+}
+
+/// How often `part` is in `text`.
+std::size_t count_of(std::string_view text, std::string_view part);
+
+/// What `same_bytes` found; true if there is no difference.
+struct Comparison {
+  std::string difference;
+
+  explicit operator bool() const { return difference.empty(); }
+  friend std::ostream& operator<<(std::ostream& out, const Comparison& comparison) {
+    return out << comparison.difference;
+  }
+};
+
+/// For CHECK and REQUIRE, where texts are too long or too binary to be printed: a failure tells
+/// both lengths and shows the first byte that differs, with what stands around it.
+[[nodiscard]] Comparison same_bytes(std::string_view actual, std::string_view expected);
+
+/// Ends this test now, and has ctest count it as skipped. Prints the reason.
+[[noreturn]] void skip(const std::string& reason);
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  #define ECHO_SANITIZED 1
+#elif defined(__has_feature)
+  #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+    #define ECHO_SANITIZED 1
+  #endif
+#endif
+#ifdef ECHO_SANITIZED
+constexpr bool sanitized = true;  // Memory and time are then not the program's own.
+#else
+constexpr bool sanitized = false;
+#endif
+
+/// Skips the test where a sanitizer owns the memory.
+inline void need_own_memory() {
+  if (sanitized)
+    skip("a sanitizer uses memory in its own way");
+}
+
+}  // namespace test

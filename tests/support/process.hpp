@@ -1,0 +1,144 @@
+// Other programs as child processes, what they print, and how they end.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "client.hpp"
+#include "echo/unique_fd.hpp"
+
+namespace test {
+
+using Words = std::vector<std::string>;
+
+/// Where a test calls, for the text of a failed wait: a default argument.
+struct Place {
+  const char* file;
+  int line;
+  static Place here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
+};
+
+/// For Setup: gives the process no such descriptor.
+constexpr int closed = -1;
+
+/// What a child process gets besides its arguments. What is left out is a pipe that the test reads.
+/// Name the members: `Server server({"-v"}, {.environment = {"TERM=dumb"}})`.
+struct Setup {
+  Words environment = {};  ///< NAME=VALUE, added to the test's own, which has no ECHO_SERVER_ here.
+  Words prefix = {};       ///< A command that runs the program: {"setsid", "--ctty"}.
+  std::optional<int> in = std::nullopt;   ///< A descriptor for stdin, or `closed`.
+  std::optional<int> out = std::nullopt;  ///< The same for stdout.
+  std::optional<int> err = std::nullopt;  ///< The same for stderr.
+  std::string strace_output = {};         ///< Set by with_faults: where the faults must show.
+};
+
+/// Collects what comes out of a pipe until its end.
+class Output {
+ public:
+  ~Output();
+
+  /// The end to be given to a child; close it here once the child has it.
+  echo::UniqueFd start();
+  bool is_started() const { return thread_.joinable(); }
+
+  /// Waits until the text has `count` times `part` in it; false when the deadline or the end of the
+  /// pipe comes first.
+  bool wait_for(std::string_view part, std::size_t count = 1,
+                std::chrono::milliseconds patience = deadline);
+  void wait_for_end();
+  std::string text();
+
+ private:
+  void collect();
+
+  echo::UniqueFd pipe_;
+  std::thread thread_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::string text_;
+  bool ended_ = false;
+};
+
+/// A child process; ended with the object if it is still running, by SIGKILL if SIGTERM is not
+/// enough. Beside a check that fails in the same test, its command, its end and all that it printed
+/// are shown.
+class Process {
+ public:
+  explicit Process(Words command, const Setup& setup = {});
+  ~Process();
+  Process(const Process&) = delete;
+
+  void write(std::string_view input);
+  void close_input() { input_ = {}; }
+  void signal(int number) const;
+
+  /// Waits for the end: its exit status, or minus the number of the signal that ended it.
+  int wait(std::chrono::milliseconds patience = deadline, Place place = Place::here());
+  bool is_running();
+
+  /// What it has printed so far; empty where a descriptor was given to it.
+  std::string out() { return out_.text(); }
+  std::string err() { return err_.text(); }
+
+  /// Wait until `part` was printed `count` times. Throw where it does not come: the test has failed
+  /// and shows the whole output.
+  void wait_for_out(std::string_view part, std::size_t count = 1, Place place = Place::here());
+  void wait_for_err(std::string_view part, std::size_t count = 1, Place place = Place::here());
+
+  /// Its id, or that of the child that it runs if there is a prefix.
+  pid_t pid() const;
+
+  /// The command, the end and the output, for the reader of a failed test.
+  std::string story();
+
+ protected:
+  Output out_;
+  Output err_;
+
+ private:
+  void wait_for(Output& output, const char* name, std::string_view part, std::size_t count,
+                Place place);
+  void check_faults() const;
+
+  Words command_;
+  std::string strace_output_;
+  pid_t pid_ = -1;
+  std::optional<int> status_;
+  echo::UniqueFd input_;
+};
+
+/// The stories of this test's processes: the last three that have ended, and those that live.
+Words stories();
+/// For the beginning of a test.
+void forget_stories();
+
+/// A command that has ended.
+struct Finished {
+  int status;  ///< As Process::wait gives it.
+  std::string out;
+  std::string err;
+};
+
+/// Runs a command, found in PATH, with `input` on its stdin, and waits for its end.
+Finished run(const std::string& program, const Words& arguments, std::string_view input = "",
+             const Setup& setup = {}, std::chrono::milliseconds patience = deadline,
+             Place place = Place::here());
+
+/// Whether a program of this name is in PATH.
+bool is_installed(const std::string& program);
+
+/// A file of the project, by its path from the top.
+std::string contents_of(const std::string& file);
+
+}  // namespace test

@@ -1,0 +1,116 @@
+#include "sandbox.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <system_error>
+
+#include "echo/system_call.hpp"
+#include "matchers.hpp"
+
+namespace test {
+namespace {
+
+using echo::checked;
+
+/// A name that no other test has.
+std::string unique_name(const std::string& kind) {
+  static int number = 0;
+  return kind + '-' + std::to_string(::getpid()) + '-' + std::to_string(++number);
+}
+
+}  // namespace
+
+void need_program(const std::string& program) {
+  if (!is_installed(program))
+    skip(program + " is not installed");
+}
+
+Setup with_faults(const std::string& tamper) {
+  need_program("strace");
+  static const Finished tried = run("strace", {"-f", "-q", "-o", "/dev/null", "true"});
+  if (tried.status != 0)
+    skip("strace cannot be used here: " + tried.err);
+  const std::string calls = tamper.substr(0, tamper.find(':'));
+  const std::string output = unique_name("strace");
+  return {// LeakSanitizer cannot work under another tracer.
+          .environment = {"ASAN_OPTIONS=detect_leaks=0"},
+          .prefix = {"strace", "-f", "-q", "-o", output, "-e", "trace=" + calls, "-e",
+                     "inject=" + tamper},
+          .strace_output = output};
+}
+
+Setup with_limit(const std::string& limit, Setup setup) {
+  setup.prefix.insert(setup.prefix.begin(), {"prlimit", "--" + limit});
+  return setup;
+}
+
+Network::Network() : name_(unique_name("echo")) {
+  need_program("ip");
+  const Finished made = run("sh", {"-c", "name=" + name_ +
+                                             "; ip netns add $name || exit; "
+                                             "ip -n $name link set lo up || "
+                                             "{ ip netns delete $name; exit 1; }"});
+  if (made.status != 0)
+    skip("no network namespaces here: " + made.err);
+}
+
+Network::~Network() {
+  run("ip", {"netns", "delete", name_});
+}
+
+Terminal::Terminal() : ours(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)) {
+  std::array<char, 64> name{};
+  if (!ours || ::grantpt(ours.get()) != 0 || ::unlockpt(ours.get()) != 0 ||
+      ::ptsname_r(ours.get(), name.data(), name.size()) != 0)
+    skip(std::string("no terminals here: ") + std::strerror(errno));
+  theirs = echo::UniqueFd(checked(::open(name.data(), O_RDWR | O_NOCTTY | O_CLOEXEC), name.data()));
+}
+
+std::string Terminal::read_until(const std::string& part) {
+  std::string text;
+  while (text.find(part) == text.npos) {
+    pollfd readable{ours.get(), POLLIN, 0};
+    const auto patience = std::chrono::milliseconds(deadline);
+    if (::poll(&readable, 1, static_cast<int>(patience.count())) != 1)
+      throw std::runtime_error("no \"" + part + "\" on the terminal, but: " + text);
+    std::array<char, 4096> some{};
+    text.append(some.data(), static_cast<std::size_t>(checked(
+                                 ::read(ours.get(), some.data(), some.size()), "read a terminal")));
+  }
+  return text;
+}
+
+Pipe::Pipe() {
+  std::array<int, 2> ends{};
+  checked(::pipe2(ends.data(), O_CLOEXEC), "open a pipe");
+  read_end = echo::UniqueFd(ends[0]);
+  write_end = echo::UniqueFd(ends[1]);
+}
+
+echo::UniqueFd open_full_disk() {
+  return echo::UniqueFd(checked(::open("/dev/full", O_WRONLY | O_CLOEXEC), "open /dev/full"));
+}
+
+TemporaryFile::TemporaryFile()
+    : path_(unique_name("file")),
+      fd_(checked(::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600), path_.c_str())) {}
+
+TemporaryFile::~TemporaryFile() {
+  std::filesystem::remove(path_);
+}
+
+std::string TemporaryFile::text() const {
+  std::ifstream in(path_);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+}  // namespace test

@@ -1,0 +1,61 @@
+// echo-server as a child process.
+#pragma once
+
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "process.hpp"
+
+namespace test {
+
+/// A running echo-server on a free port of 127.0.0.1. Once constructed it is ready for clients: its
+/// line was read on stdout, or "serving on" in the log if stdout is not collected. If neither is,
+/// nothing is waited for. Throws, and shows the log, where the server does not get ready.
+class Server : public Process {
+ public:
+  /// `more` comes behind --host 127.0.0.1 --port 0; of an option given twice the last one counts.
+  explicit Server(const Words& more = {}, const Setup& setup = {}, Place place = Place::here());
+
+  std::uint16_t port() const { return port_; }
+
+  /// What was logged so far. All of it once `wait` or `stop` has returned.
+  std::string log() { return err(); }
+  void wait_for_log(std::string_view part, std::size_t count = 1, Place place = Place::here()) {
+    wait_for_err(part, count, place);
+  }
+  /// Waits until `count` clients in all were accepted. (A client that has connected may still be in
+  /// the kernel's queue, and is dropped from there by a stop.)
+  void wait_for_clients(std::size_t count = 1, Place place = Place::here()) {
+    wait_for_log("connection accepted from ", count, place);
+  }
+
+  /// Signals it, and waits for its end; the same as `wait` tells.
+  int stop(int number = SIGTERM, Place place = Place::here());
+
+  /// A number from /proc/PID/status: "VmRSS" in KiB, "Threads".
+  std::size_t status_number(const std::string& name) const;
+  std::size_t open_descriptors() const;
+  bool is_stopped() const;  ///< By SIGSTOP and its like.
+  /// Processor time used so far.
+  std::chrono::milliseconds processor_time() const;
+
+  /// Sets the soft limit of a resource (prlimit(2)), and back to the hard limit.
+  void set_limit(int resource, rlim_t soft) const;
+  void lift_limit(int resource) const;
+
+ private:
+  std::uint16_t port_ = 0;
+};
+
+/// echo-server, with no arguments but these, where it is expected to end by itself: a usage error,
+/// an error at the start, --help, --version.
+Finished run_server(const Words& arguments, const Setup& setup = {},
+                    std::chrono::milliseconds patience = deadline, Place place = Place::here());
+
+}  // namespace test

@@ -1,0 +1,59 @@
+#include "echo/endpoint.hpp"
+
+#include <netinet/in.h>
+
+#include <stdexcept>
+
+#include "matchers.hpp"
+
+namespace {
+
+std::string text_of(const std::string& host, std::uint16_t port) {
+  return echo::resolve(host, port).front().to_string();
+}
+
+}  // namespace
+
+TEST_CASE("an endpoint is written as a user types it", "[endpoint]") {
+  CHECK(text_of("127.0.0.1", 10000) == "127.0.0.1:10000");
+  CHECK(text_of("0.0.0.0", 0) == "0.0.0.0:0");
+  CHECK(text_of("::1", 65535) == "[::1]:65535");
+  CHECK(text_of("::", 7) == "[::]:7");
+  CHECK(text_of("2001:db8:1111:2222:3333:4444:5555:6666", 65535) ==
+        "[2001:db8:1111:2222:3333:4444:5555:6666]:65535");
+}
+
+TEST_CASE("an IPv4 address seen through IPv6 is written as IPv4", "[endpoint]") {
+  CHECK(text_of("::ffff:192.0.2.7", 80) == "192.0.2.7:80");
+  CHECK(text_of("::ffff:0:1", 80) == "0.0.0.1:80");
+  CHECK(text_of("::fffe:192.0.2.7", 80) != "192.0.2.7:80");
+}
+
+TEST_CASE("an address that is valid on one link only is written with that link", "[endpoint]") {
+  CHECK(text_of("fe80::1%lo", 7) == "[fe80::1%lo]:7");
+  echo::Endpoint nowhere = echo::resolve("fe80::", 0).front();
+  reinterpret_cast<sockaddr_in6&>(nowhere.storage).sin6_scope_id = 0x7fffffff;
+  CHECK(nowhere.to_string() == "[fe80::%2147483647]:0");
+}
+
+TEST_CASE("an endpoint that is no internet address is written without a crash", "[endpoint]") {
+  CHECK(echo::Endpoint{}.to_string() == "[]:0");
+}
+
+TEST_CASE("a name is resolved to its addresses", "[endpoint]") {
+  const auto endpoints = echo::resolve("localhost", 10000);
+  REQUIRE_FALSE(endpoints.empty());
+  for (const auto& endpoint : endpoints)
+    CHECK((endpoint.to_string() == "127.0.0.1:10000" || endpoint.to_string() == "[::1]:10000"));
+}
+
+TEST_CASE("a host that does not exist is an error that names it", "[endpoint]") {
+  try {
+    echo::resolve("no.such.host.invalid", 10000);
+    FAIL("resolved");
+  } catch (const std::runtime_error& error) {
+    const std::string beginning = "resolve 'no.such.host.invalid': ";
+    CHECK(std::string(error.what()).substr(0, beginning.size()) == beginning);
+    CHECK(std::string(error.what()).size() > beginning.size());
+  }
+}

@@ -1,0 +1,56 @@
+#include "echo/unique_fd.hpp"
+
+#include <fcntl.h>
+
+#include <utility>
+
+#include "matchers.hpp"
+
+namespace {
+
+bool is_open(int fd) {
+  return ::fcntl(fd, F_GETFD) != -1;
+}
+echo::UniqueFd open_one() {
+  return echo::UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+}
+
+}  // namespace
+
+TEST_CASE("a descriptor is closed with its owner", "[unique_fd]") {
+  int number = -1;
+  {
+    const echo::UniqueFd fd = open_one();
+    number = fd.get();
+    REQUIRE(fd);
+    REQUIRE(is_open(number));
+  }
+  REQUIRE_FALSE(is_open(number));
+}
+
+TEST_CASE("moving a descriptor leaves one owner", "[unique_fd]") {
+  echo::UniqueFd first = open_one();
+  const int number = first.get();
+  echo::UniqueFd second = std::move(first);
+  REQUIRE_FALSE(first);
+  REQUIRE(second.get() == number);
+
+  echo::UniqueFd third = open_one();
+  const int closed_by_assignment = third.get();
+  third = std::move(second);
+  REQUIRE(third.get() == number);
+  REQUIRE(is_open(number));
+  REQUIRE_FALSE(is_open(closed_by_assignment));
+
+  auto& itself = third;
+  third = std::move(itself);
+  REQUIRE(is_open(number));
+}
+
+TEST_CASE("a descriptor that is replaced is closed", "[unique_fd]") {
+  echo::UniqueFd fd = open_one();
+  const int number = fd.get();
+  fd = {};
+  REQUIRE_FALSE(fd);
+  REQUIRE_FALSE(is_open(number));
+}
