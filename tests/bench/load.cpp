@@ -2,16 +2,11 @@
 // byte that comes back, and prints what it measured, or what went wrong, as one JSON object.
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,11 +14,9 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <future>
 #include <iostream>
 #include <limits>
@@ -33,7 +26,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -47,9 +39,7 @@ using Results = std::vector<std::pair<std::string, double>>;
 constexpr std::string_view usage =
     "usage: load ping-pong PORT CONNECTIONS SIZE SECONDS\n"
     "       load bulk PORT SECONDS\n"
-    "       load churn PORT CLIENTS SECONDS\n"
-    "       load idle PORT CONNECTIONS PID         (PID: the server's)\n"
-    "       load start TIMES PORT PROGRAM [ARGUMENT...]\n";
+    "       load churn PORT CLIENTS SECONDS\n";
 
 struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -155,7 +145,6 @@ class Client {
   }
 
   void finish_sending() { ::shutdown(fd_.get(), SHUT_WR); }
-  void abort() { ::shutdown(fd_.get(), SHUT_RDWR); }
 
   std::uint64_t sent() const { return sent_; }
   std::uint64_t received() const { return received_; }
@@ -194,34 +183,6 @@ double percentile(const std::vector<double>& sorted, double part) {
   return sorted.at(static_cast<std::size_t>(static_cast<double>(sorted.size() - 1) * part));
 }
 
-/// Tells which of several clients can receive; a single one just blocks in `receive_some`.
-class Poller {
- public:
-  explicit Poller(const std::vector<Client>& clients)
-      : epoll_(::epoll_create1(EPOLL_CLOEXEC)), count_(clients.size()) {
-    for (std::size_t i = 0; i < clients.size(); ++i) {
-      epoll_event event{.events = EPOLLIN, .data = {.u64 = i}};
-      if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, clients[i].fd(), &event) == -1)
-        fail_errno("epoll_ctl");
-    }
-  }
-
-  std::span<const epoll_event> wait() {
-    if (count_ == 1)
-      return std::span(events_).first(1);
-    const int ready = ::epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()),
-                                   patience * 1000);
-    if (ready <= 0)
-      throw Failure(patience_is_over);
-    return std::span(events_).first(static_cast<std::size_t>(ready));
-  }
-
- private:
-  Fd epoll_;
-  std::size_t count_;
-  std::array<epoll_event, 64> events_{};
-};
-
 Results ping_pong(std::uint16_t port, std::size_t connections, std::size_t size, double seconds) {
   std::vector<Client> clients;
   for (std::uint32_t i = 0; i < connections; ++i)
@@ -231,7 +192,13 @@ Results ping_pong(std::uint16_t port, std::size_t connections, std::size_t size,
   for (Client& client : clients)
     client.receive(size);
 
-  Poller poller(clients);
+  const Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  for (std::size_t i = 0; i < connections; ++i) {
+    epoll_event event{.events = EPOLLIN, .data = {.u64 = i}};
+    if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, clients[i].fd(), &event) == -1)
+      fail_errno("epoll_ctl");
+  }
+  std::array<epoll_event, 64> events{};
   std::vector<double> latencies;
   const auto start = Clock::now();
   const auto end = start + Seconds(seconds);
@@ -240,7 +207,12 @@ Results ping_pong(std::uint16_t port, std::size_t connections, std::size_t size,
   for (Client& client : clients)
     client.send(size);
   for (std::size_t waiting = connections; waiting > 0;) {
-    for (const epoll_event& event : poller.wait()) {
+    // A single client just blocks when it receives.
+    const int ready =
+        connections == 1 ? 1 : ::epoll_wait(epoll.get(), events.data(), 64, patience * 1000);
+    if (ready <= 0)
+      throw Failure(patience_is_over);
+    for (const epoll_event& event : std::span(events).first(static_cast<std::size_t>(ready))) {
       Client& client = clients[event.data.u64];
       if (client.receive_some(client.sent() - client.received()) == 0)
         client.fail_early_end();
@@ -260,8 +232,7 @@ Results ping_pong(std::uint16_t port, std::size_t connections, std::size_t size,
   std::ranges::sort(latencies);
   return {{"round trips/s", rate},
           {"µs p50", percentile(latencies, 0.5)},
-          {"µs p99", percentile(latencies, 0.99)},
-          {"µs p99.9", percentile(latencies, 0.999)}};
+          {"µs p99", percentile(latencies, 0.99)}};
 }
 
 Results bulk(std::uint16_t port, double seconds) {
@@ -272,28 +243,18 @@ Results bulk(std::uint16_t port, double seconds) {
 
   const auto start = Clock::now();
   std::atomic<std::uint64_t> total = std::numeric_limits<std::uint64_t>::max();
+  // Where one side fails, the other one's patience ends, too.
   auto sender = std::async(std::launch::async, [&] {
-    try {
-      const auto end = start + Seconds(seconds);
-      while (Clock::now() < end)
-        client.send(block);
-      // Known before it is sent: then the receiver cannot wait for more than is coming.
-      total = client.sent() + block;
+    const auto end = start + Seconds(seconds);
+    while (Clock::now() < end)
       client.send(block);
-    } catch (const Failure&) {
-      client.abort();
-      throw;
-    }
+    // Known before it is sent: then the receiver cannot wait for more than is coming.
+    total = client.sent() + block;
+    client.send(block);
   });
-  try {
-    while (client.received() < total)
-      if (client.receive_some(most_at_once) == 0)
-        client.fail_early_end();
-  } catch (const Failure&) {
-    client.abort();
-    sender.wait();
-    throw;
-  }
+  while (client.received() < total)
+    if (client.receive_some(most_at_once) == 0)
+      client.fail_early_end();
   sender.get();
   const double taken = Seconds(Clock::now() - start).count();
   return {{"MB/s", static_cast<double>(client.received() - block) / 1e6 / taken}};
@@ -321,152 +282,16 @@ Results churn(std::uint16_t port, std::size_t clients, double seconds) {
   return {{"per s", served / Seconds(Clock::now() - start).count()}};
 }
 
-/// In microseconds.
-double median_round_trip(Client& client) {
-  constexpr int times = 1000;
-  std::vector<double> latencies;
-  for (int i = 0; i < times; ++i) {
-    const auto start = Clock::now();
-    client.send(16);
-    client.receive(16);
-    latencies.push_back(Microseconds(Clock::now() - start).count());
-  }
-  std::ranges::sort(latencies);
-  return percentile(latencies, 0.5);
-}
-
-double resident_kib(const std::string& pid) {
-  std::ifstream status("/proc/" + pid + "/status");
-  for (std::string word; status >> word;)
-    if (double kib = 0; word == "VmRSS:" && status >> kib)
-      return kib;
-  throw Failure("cannot read the memory of process " + pid);
-}
-
-/// Threads that were just started may not have touched their stacks yet.
-double settled_resident_kib(const std::string& pid) {
-  double last = 0;
-  double now = resident_kib(pid);
-  for (int tries = 0; tries < 50 && now != last; ++tries) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    last = std::exchange(now, resident_kib(pid));
-  }
-  return now;
-}
-
-Results idle(std::uint16_t port, std::uint32_t connections, const std::string& pid) {
-  Client first(port, 0);
-  const double round_trip_alone = median_round_trip(first);
-  const double before = settled_resident_kib(pid);
-
-  const auto start = Clock::now();
-  std::vector<Client> clients;
-  for (std::uint32_t i = 1; i <= connections; ++i) {
-    clients.emplace_back(port, i);
-    // Once this one is served, so are all that came before. A client further ahead would overflow
-    // the kernel's queue and then measure how long SYNs wait to be sent again.
-    if (i % 1000 == 0 || i == connections) {
-      clients.back().send(16);
-      clients.back().receive(16);
-    }
-  }
-  const double opening = Seconds(Clock::now() - start).count();
-  const double open = settled_resident_kib(pid);
-
-  for (Client& client : clients) {
-    client.send(16);
-    client.receive(16);
-  }
-  const double echoed = settled_resident_kib(pid);
-  const double round_trip_among_all = median_round_trip(clients.back());
-  const auto count = static_cast<double>(clients.size());
-  return {{"KiB each before the first message", (open - before) / count},
-          {"KiB each", (echoed - before) / count},
-          {"s to open", opening},
-          {"µs round trip alone", round_trip_alone},
-          {"µs among all", round_trip_among_all}};
-}
-
-/// A program that was started; killed if it does not end otherwise.
-class Child {
- public:
-  explicit Child(char* const* command) {
-    posix_spawn_file_actions_t actions;
-    ::posix_spawn_file_actions_init(&actions);
-    ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    errno = ::posix_spawn(&pid_, command[0], &actions, nullptr, command, environ);
-    ::posix_spawn_file_actions_destroy(&actions);
-    if (errno != 0)
-      fail_errno("start " + std::string(command[0]));
-  }
-  Child(const Child&) = delete;
-  ~Child() {
-    if (pid_ != -1 && ::kill(pid_, SIGKILL) == 0)
-      ::waitpid(pid_, nullptr, 0);
-  }
-
-  void interrupt_and_wait() {
-    const Fd exit(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
-    ::kill(pid_, SIGINT);
-    pollfd exited{exit.get(), POLLIN, 0};
-    if (::poll(&exited, 1, patience * 1000) != 1)
-      throw Failure("SIGINT: " + patience_is_over);
-    ::waitpid(std::exchange(pid_, -1), nullptr, 0);
-  }
-
- private:
-  pid_t pid_ = -1;
-};
-
-Client connect_as_soon_as_possible(std::uint16_t port) {
-  for (const auto start = Clock::now();;) {
-    try {
-      return {port, 0};
-    } catch (const Failure&) {
-      if (errno != ECONNREFUSED || Clock::now() - start > Seconds(patience))
-        throw;
-      std::this_thread::sleep_for(std::chrono::microseconds(50));
-    }
-  }
-}
-
-Results start(int times, std::uint16_t port, char* const* command) {
-  std::vector<double> starts;
-  std::vector<double> stops;
-  for (int i = 0; i < times; ++i) {
-    const auto started = Clock::now();
-    Child child(command);
-    Client client = connect_as_soon_as_possible(port);
-    client.send(16);
-    client.receive(16);
-    starts.push_back(Seconds(Clock::now() - started).count() * 1000);
-
-    const auto stopping = Clock::now();
-    child.interrupt_and_wait();
-    stops.push_back(Seconds(Clock::now() - stopping).count() * 1000);
-  }
-  std::ranges::sort(starts);
-  std::ranges::sort(stops);
-  return {{"ms to the first echo", percentile(starts, 0.5)},
-          {"ms from SIGINT to exit", percentile(stops, 0.5)}};
-}
-
 std::optional<Results> run(std::span<char*> arguments) {
   const std::string workload = arguments.size() > 1 ? arguments[1] : "";
-  const auto number = [&](std::size_t i) { return std::atoll(arguments[i]); };
-  const auto port = [&](std::size_t i) { return static_cast<std::uint16_t>(number(i)); };
-  const auto count = [&](std::size_t i) { return static_cast<std::uint32_t>(number(i)); };
-  const auto seconds = [&](std::size_t i) { return std::atof(arguments[i]); };
+  const auto number = [&](std::size_t i) { return std::strtoul(arguments[i], nullptr, 10); };
+  const auto seconds = [&](std::size_t i) { return std::strtod(arguments[i], nullptr); };
   if (workload == "ping-pong" && arguments.size() == 6)
-    return ping_pong(port(2), count(3), count(4), seconds(5));
+    return ping_pong(static_cast<std::uint16_t>(number(2)), number(3), number(4), seconds(5));
   if (workload == "bulk" && arguments.size() == 4)
-    return bulk(port(2), seconds(3));
+    return bulk(static_cast<std::uint16_t>(number(2)), seconds(3));
   if (workload == "churn" && arguments.size() == 5)
-    return churn(port(2), count(3), seconds(4));
-  if (workload == "idle" && arguments.size() == 5)
-    return idle(port(2), count(3), arguments[4]);
-  if (workload == "start" && arguments.size() >= 5)
-    return start(static_cast<int>(count(2)), port(3), arguments.data() + 4);
+    return churn(static_cast<std::uint16_t>(number(2)), number(3), seconds(4));
   return std::nullopt;
 }
 

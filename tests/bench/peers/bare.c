@@ -1,8 +1,6 @@
 /* The bare limit of a blocking server: accept, recv and send, and not even an error handled.
-   usage: bare PORT CHUNK spawn|reuse [CHUNKS]
-   spawn: a new thread per connection; reuse: 64 threads that all wait in accept.
-   CHUNKS: as many chunks at most as wait are taken by one recvmmsg and sent as one. */
-#define _GNU_SOURCE
+   usage: bare PORT CHUNK spawn|reuse
+   spawn: a new thread per connection; reuse: 64 threads that all wait in accept. */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -11,38 +9,17 @@
 #include <string.h>
 #include <unistd.h>
 
-static int listener, chunks;
-static ssize_t chunk;
-
-/* More can arrive behind a chunk that is not full: then the next chunk moves up. */
-static ssize_t receive_chunks(int fd, struct mmsghdr* messages) {
-  const int count = recvmmsg(fd, messages, chunks, MSG_WAITFORONE, NULL);
-  ssize_t size = 0;
-  for (int i = 0; i < count; size += messages[i++].msg_len)
-    if (size < i * chunk)
-      memmove(messages[0].msg_hdr.msg_iov->iov_base + size, messages[i].msg_hdr.msg_iov->iov_base,
-              messages[i].msg_len);
-  return size;
-}
+static int listener;
+static size_t chunk;
 
 static void echo(int fd) {
-  char buffer[chunk * chunks];
-  struct iovec parts[chunks];
-  struct mmsghdr messages[chunks];
-  memset(messages, 0, sizeof(messages));
-  for (int i = 0; i < chunks; ++i) {
-    parts[i] = (struct iovec){buffer + i * chunk, chunk};
-    messages[i].msg_hdr.msg_iov = &parts[i];
-    messages[i].msg_hdr.msg_iovlen = 1;
-  }
+  char buffer[chunk];
   int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  for (ssize_t size; (size = chunks > 1 ? receive_chunks(fd, messages)
-                                        : recv(fd, buffer, chunk, 0)) > 0;) {
+  for (ssize_t size; (size = recv(fd, buffer, chunk, 0)) > 0;)
     for (ssize_t sent = 0, count; sent < size; sent += count)
       if ((count = send(fd, buffer + sent, size - sent, MSG_NOSIGNAL)) < 0)
         break;
-  }
   close(fd);
 }
 
@@ -58,10 +35,9 @@ static void* accept_and_echo(void* unused) {
 }
 
 int main(int argc, char** argv) {
-  if (argc < 4)
+  if (argc != 4)
     return 2;
   chunk = atoi(argv[2]);
-  chunks = argc > 4 ? atoi(argv[4]) : 1;
   struct sockaddr_in address = {.sin_family = AF_INET,
                                 .sin_port = htons(atoi(argv[1])),
                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
