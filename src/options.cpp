@@ -7,13 +7,11 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
-#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 namespace echo {
 namespace {
@@ -51,43 +49,17 @@ class Input {
     for (const char* const names : {"--host", "-p,--port", "-c,--chunk-size", "--max-connections",
                                     "--idle-timeout", "--drain-timeout", "--delay", "--close-after",
                                     "--reset-after", "--only-first", "--exit-after", "--log-level"})
-      app_.add_option(names);
+      app_.add_option(names)->expected(0, 1);  // Without a value it is an empty value.
     for (const char* const names : {"-v,--verbose", "--version", "-h,--help"})
       app_.add_flag(names);
-    try {
-      app_.parse(argc, argv);
-    } catch (const CLI::ParseError&) {
-      is_complete_ = false;
-    }
+    app_.parse(argc, argv);
   }
 
   bool has(const char* flag) const { return app_.count(flag) > 0; }
 
-  /// Also if the flag stands where another flag's value belongs: --host --help.
-  bool asks_for(const char* flag) const {
-    const auto is_flag = std::bind_front(&CLI::Option::check_name, app_.get_option(flag));
-    return has(flag) || std::ranges::any_of(arguments_, is_flag);
-  }
-
-  /// Throws for what belongs to no option.
-  void check() const {
-    for (const std::string argument : arguments_) {
-      const std::string name = argument.substr(0, argument.find('='));
-      const CLI::Option* const flag = app_.get_option_no_throw(name);
-      if (flag != nullptr && flag->get_items_expected_max() == 0 && argument != name)
-        throw UsageError("'" + argument + "': " + name + " takes no value");
-    }
-    for (const std::string& rest : app_.remaining())
-      if (rest != "--")
-        throw UsageError("unexpected '" + rest + "': use --host ADDRESS, --port PORT");
-    if (!is_complete_ && !std::string_view(arguments_.back()).starts_with("--"))
-      throw UsageError("'" + std::string(arguments_.back()) + "' needs a value");
-  }
-
   Value value(const std::string& name, const char* default_value) const {
-    // --host= and a last --host have no value. CLI11 would take the next argument for --host=.
-    if (std::ranges::count(arguments_, name + '=') > 0 ||
-        (!is_complete_ && name == arguments_.back()))
+    // CLI11 would take the next argument for the value of --host=.
+    if (std::ranges::count(arguments_, name + '=') > 0)
       return {name, ""};
     if (has(name.c_str()))
       return {name, app_.get_option(name)->results().back()};
@@ -101,10 +73,19 @@ class Input {
     return {variable, text};
   }
 
+  /// Throws for what belongs to no option.
+  void check() const {
+    for (const std::string_view argument : arguments_)
+      if (argument.starts_with("--verbose="))
+        throw UsageError("'" + std::string(argument) + "': --verbose takes no value");
+    for (const std::string& rest : app_.remaining())
+      if (rest != "--")
+        throw UsageError("unexpected '" + rest + "': use --host ADDRESS, --port PORT");
+  }
+
  private:
   CLI::App app_;
   std::span<const char* const> arguments_;
-  bool is_complete_ = true;
 };
 
 /// Plain decimal digits and a unit. CLI11 alone would take 010 for 8.
@@ -160,10 +141,10 @@ std::string level(const Value& value) {
 Options parse_options(int argc, const char* const* argv) {
   const Input input(argc, argv);
   Options options;
-  if (input.asks_for("--help") || input.asks_for("--version")) {
-    options.information = input.asks_for("--help") ?
+  if (input.has("--help") || input.has("--version")) {
+    options.information = input.has("--help") ?
 #include "help.txt"
-                                                   : "echo-server " ECHO_SERVER_VERSION "\n";
+                                              : "echo-server " ECHO_SERVER_VERSION "\n";
     return options;
   }
   options.host = host(input.value("--host", "0.0.0.0"));

@@ -33,8 +33,7 @@ struct Options {
 };
 
 /// Its text names the flag or variable, the value and what is accepted.
-class UsageError : public std::runtime_error {
- public:
+struct UsageError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
