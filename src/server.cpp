@@ -26,7 +26,8 @@ constexpr std::size_t max_waiting = 16;
 constexpr auto retry_pause = 100ms;
 constexpr auto report_pause = 5s;
 
-Options without_faults(Options options) {
+/// For the clients behind `only_first`.
+Options well_behaved(Options options) {
   options.delay = {};
   options.close_after = options.reset_after = Options::never;
   return options;
@@ -35,7 +36,9 @@ Options without_faults(Options options) {
 }  // namespace
 
 Server::Server(Listener listener, const Options& options)
-    : listener_(std::move(listener)), options_(options), plain_options_(without_faults(options)) {}
+    : listener_(std::move(listener)),
+      options_(options),
+      well_behaved_options_(well_behaved(options)) {}
 
 void Server::run() {
   keep_workers();
@@ -50,8 +53,13 @@ void Server::keep_workers() {
     changed_.wait(lock, stop_.get_token(), [this] { return is_closing() || is_worker_missing(); });
     if (is_closing())
       return;
-    if (!start_worker())
+    try {
+      std::thread(&Server::work, this).detach();
+      ++workers_;  // The thread takes the lock first, and so finds itself counted.
+    } catch (const std::exception& error) {
+      report_trouble("start a worker thread", error);
       changed_.wait_for(lock, stop_.get_token(), retry_pause, [this] { return is_closing(); });
+    }
   }
 }
 
@@ -76,106 +84,91 @@ void Server::work() {
 
 /// Waits for the next client. Returns nothing if this worker is to end.
 std::optional<Socket> Server::accept() {
-  while (is_needed()) {
+  while (may_wait()) {
     try {
-      std::optional<Socket> client = listener_.accept();
-      if (!client)
-        note_lost_listener();
-      return client;
+      if (std::optional<Socket> client = listener_.accept())
+        return client;
+      note_lost_listener();
     } catch (const std::exception& error) {
-      pause_after(error);
+      std::unique_lock lock(mutex_);
+      ++retrying_;
+      report_trouble("accept", error);
+      changed_.wait_for(lock, stop_.get_token(), retry_pause, [this] { return is_closing(); });
+      --retrying_;
     }
   }
   return std::nullopt;
 }
 
+/// Serves a client to its end.
 void Server::serve(Socket client) {
-  const auto [number, open] = count_in();
-  spdlog::info("connection accepted from {} ({} open)", client.peer(), open);
-  if (open < options_.max_connections && number < options_.exit_after)
-    spdlog::debug("waiting for a connection");
-  if (open == options_.max_connections && open > 1)
-    spdlog::warn("connection limit of {} reached: further clients wait", open);
-  Session session(std::move(client), number <= options_.only_first ? options_ : plain_options_,
+  const std::uint64_t number = count_in(client.peer());
+  Session session(std::move(client),
+                  number <= options_.only_first ? options_ : well_behaved_options_,
                   stop_.get_token(), cut_.get_token(), echoed_);
   count_out(session.run());
   session.close();  // After the count: a client that sees its end is no longer open in `totals`.
 }
 
-Server::Ticket Server::count_in() {
+/// Returns the client's number in the order of acceptance, from 1 on.
+std::uint64_t Server::count_in(const std::string& peer) {
   const std::lock_guard lock(mutex_);
-  ++open_;
-  ++accepted_;
+  ++totals_.served;
+  ++totals_.open;
   if (is_closing() || is_worker_missing())
     changed_.notify_all();
   if (std::exchange(in_trouble_, false))
     spdlog::error("accepting connections again");
-  return {accepted_, open_};
+  spdlog::info("connection accepted from {} ({} open)", peer, totals_.open);
+  if (totals_.open < options_.max_connections && !is_closing())
+    spdlog::debug("waiting for a connection");
+  if (totals_.open == options_.max_connections && totals_.open > 1)
+    spdlog::warn("connection limit of {} reached: further clients wait", totals_.open);
+  return totals_.served;
 }
 
 void Server::count_out(Session::End end) {
   const std::lock_guard lock(mutex_);
-  if (open_ == options_.max_connections && !is_closing())
+  if (totals_.open == options_.max_connections && !is_closing())
     spdlog::debug("waiting for a connection");
-  --open_;
-  failed_ += end == Session::End::failed ? 1 : 0;
-  idled_ += end == Session::End::idle ? 1 : 0;
-}
-
-/// Returns whether it could. The caller holds mutex_. The new worker takes it first, and so finds
-/// itself counted.
-bool Server::start_worker() {
-  try {
-    std::thread(&Server::work, this).detach();
-    ++workers_;
-    return true;
-  } catch (const std::exception& error) {
-    if (waiting() == retrying_)
-      report_trouble("start a worker thread", error);
-    return false;
-  }
+  --totals_.open;
+  totals_.failed += end == Session::End::failed ? 1 : 0;
+  totals_.idled += end == Session::End::idle ? 1 : 0;
 }
 
 /// Whether no more clients are to be accepted. The caller of this and the next one holds mutex_.
 bool Server::is_closing() const {
-  return stop_.stop_requested() || lost_listener_ || accepted_ == options_.exit_after;
+  return stop_.stop_requested() || totals_.lost_listener || totals_.served == options_.exit_after;
 }
 
 bool Server::is_worker_missing() const {
   return waiting() < min_waiting && workers_ < options_.max_connections &&
-         accepted_ + waiting() < options_.exit_after;
+         totals_.served + waiting() < options_.exit_after;
 }
 
 /// Whether a worker may go on waiting. Workers in `accept` and accepted clients together are never
 /// more than `exit_after`; so when the last client has come, nobody is left in `accept`.
-bool Server::is_needed() const {
+bool Server::may_wait() const {
   const std::lock_guard lock(mutex_);
-  return !is_closing() && waiting() <= max_waiting && accepted_ + waiting() <= options_.exit_after;
+  return !is_closing() && waiting() <= max_waiting &&
+         totals_.served + waiting() <= options_.exit_after;
 }
 
+/// The listener no longer listens: an error, unless the server shut it down itself.
 void Server::note_lost_listener() {
   const std::lock_guard lock(mutex_);
   if (is_closing())
     return;
-  lost_listener_ = true;
+  totals_.lost_listener = true;
   spdlog::error("cannot accept: the listening socket was taken away; open connections may finish");
   changed_.notify_all();
 }
 
-/// Tries again a little later. Where other workers still wait for a client, nobody misses anything:
-/// accept4 takes a descriptor before it blocks, so they have one each.
-void Server::pause_after(const std::exception& error) {
-  std::unique_lock lock(mutex_);
-  ++retrying_;
-  if (waiting() == retrying_ && !is_closing())
-    report_trouble("accept", error);
-  changed_.wait_for(lock, stop_.get_token(), retry_pause, [this] { return is_closing(); });
-  --retrying_;
-}
-
-/// The caller holds mutex_.
+/// The caller holds mutex_. While other workers wait for a client, nobody misses anything: accept4
+/// takes a descriptor before it blocks, so they have one each.
 void Server::report_trouble(const char* action, const std::exception& error) {
-  if (last_report_ && Clock::now() - *last_report_ < report_pause)
+  const bool is_missed = waiting() == retrying_ && !is_closing();
+  if (!is_missed || (last_report_ && Clock::now() - *last_report_ < report_pause))
     return;
   last_report_ = Clock::now();
   in_trouble_ = true;
@@ -187,7 +180,10 @@ void Server::report_trouble(const char* action, const std::exception& error) {
 
 Totals Server::totals() const {
   const std::lock_guard lock(mutex_);
-  return {open_, accepted_, failed_, idled_, echoed_.load(), Clock::now() - start_, lost_listener_};
+  Totals totals = totals_;
+  totals.echoed = echoed_;
+  totals.up = Clock::now() - start_;
+  return totals;
 }
 
 }  // namespace echo

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 #include <stop_token>
+#include <string>
 
 #include "echo/options.hpp"
 #include "echo/session.hpp"
@@ -56,24 +57,18 @@ class Server {
   std::optional<Socket> accept();
   void serve(Socket client);
 
-  struct Ticket {
-    std::uint64_t number;  ///< Of the client, in the order of acceptance, from 1 on.
-    std::size_t open;      ///< Connections.
-  };
-  Ticket count_in();
+  std::uint64_t count_in(const std::string& peer);
   void count_out(Session::End end);
-  bool start_worker();
   bool is_closing() const;
   bool is_worker_missing() const;
-  bool is_needed() const;
-  std::size_t waiting() const { return workers_ - open_; }
+  bool may_wait() const;
+  std::size_t waiting() const { return workers_ - totals_.open; }
   void note_lost_listener();
-  void pause_after(const std::exception& error);
   void report_trouble(const char* action, const std::exception& error);
 
   Listener listener_;
   const Options options_;
-  const Options plain_options_;  ///< For the clients behind `only_first`.
+  const Options well_behaved_options_;
   const Clock::time_point start_ = Clock::now();
   std::stop_source stop_;
   std::stop_source cut_;
@@ -81,14 +76,10 @@ class Server {
 
   mutable std::mutex mutex_;  ///< For all below.
   std::condition_variable_any changed_;
+  Totals totals_;             ///< But for `echoed` and `up`.
   std::size_t workers_ = 0;   ///< Threads that wait for a client or serve one.
-  std::size_t open_ = 0;      ///< Workers that serve one.
   std::size_t retrying_ = 0;  ///< Workers that pause, since they could not accept.
-  std::uint64_t accepted_ = 0;
-  std::uint64_t failed_ = 0;
-  std::uint64_t idled_ = 0;
-  bool lost_listener_ = false;
-  bool in_trouble_ = false;  ///< An error was logged, and not yet its end.
+  bool in_trouble_ = false;   ///< An error was logged, and not yet its end.
   std::optional<Clock::time_point> last_report_;
 };
 
