@@ -9,16 +9,13 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <initializer_list>
 #include <iterator>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,20 +26,20 @@
 namespace echo {
 namespace {
 
-bool is_terminal() {
-  return ::isatty(STDERR_FILENO) == 1;
+std::string_view variable(const char* name) {
+  const char* const value = std::getenv(name);
+  return value != nullptr ? value : "";
 }
 
 bool wants_colour() {
-  const auto is_one_of = [](const char* variable, std::initializer_list<std::string_view> values) {
-    const char* const value = std::getenv(variable);
-    return std::ranges::count(values, value != nullptr ? value : "") > 0;
-  };
-  return is_terminal() && !is_one_of("TERM", {"", "dumb"}) && is_one_of("NO_COLOR", {""});
+  const std::string_view terminal = variable("TERM");
+  return ::isatty(STDERR_FILENO) == 1 && !terminal.empty() && terminal != "dumb" &&
+         variable("NO_COLOR").empty();
 }
 
-/// Grey, cyan, green, yellow, red (console_codes(4)), for the levels from trace on.
-constexpr std::array colours = {"\033[90m", "\033[36m", "\033[32m", "\033[33m", "\033[31m"};
+/// Grey, cyan, green, yellow, red, green (console_codes(4)), for the levels from trace on.
+constexpr std::array colours = {"\033[90m", "\033[36m", "\033[32m",
+                                "\033[33m", "\033[31m", "\033[32m"};
 
 /// A pipe or terminal opened once more, so that O_NONBLOCK is ours alone: others may share the
 /// descriptor that we were given (open(2), "Open file descriptions"). Empty for a file, which has
@@ -68,9 +65,7 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
     write_rest();
     if (rest_.empty()) {
       put(message);
-      const std::size_t size = rest_.size();
-      write_rest();
-      if (rest_.size() < size) {
+      if (write_rest()) {
         dropped_ = 0;
         return;
       }
@@ -98,16 +93,19 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
     }
   }
 
-  /// Takes from its beginning what stderr has room for. A failed write is no room, either.
-  void write_rest() {
+  /// Writes what stderr has room for, and takes it out of `rest_`. Returns whether that was
+  /// anything; a failed write is no room, either.
+  bool write_rest() {
     // What could not be opened again is asked first; a terminal may still take a part and then
     // wait.
     pollfd ready{STDERR_FILENO, POLLOUT, 0};
     if (rest_.empty() || (!reopened_ && retry([&] { return ::poll(&ready, 1, 0); }) != 1))
-      return;
+      return false;
     const int fd = reopened_ ? reopened_.get() : STDERR_FILENO;
     const auto written = retry([&] { return ::write(fd, rest_.data(), rest_.size()); });
-    rest_.erase(0, written > 0 ? static_cast<std::size_t>(written) : 0);
+    if (written > 0)
+      rest_.erase(0, static_cast<std::size_t>(written));
+    return written > 0;
   }
 
   const UniqueFd reopened_ = reopen_stderr();
@@ -120,22 +118,11 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
 
 void set_up_log(const std::string& level) {
   auto logger = std::make_shared<spdlog::logger>("", std::make_shared<StderrSink>());
-  logger->set_pattern(is_terminal() ? "[%H:%M:%S.%e] [%^%l%$] %v"
-                                    : "[%Y-%m-%d %H:%M:%S.%e] [%^%l%$] %v");
+  logger->set_pattern(::isatty(STDERR_FILENO) == 1 ? "[%H:%M:%S.%e] [%^%l%$] %v"
+                                                   : "[%Y-%m-%d %H:%M:%S.%e] [%^%l%$] %v");
   logger->set_error_handler([](const std::string&) {});  // Without memory a line is lost.
   logger->set_level(spdlog::level::from_str(level));
   spdlog::set_default_logger(std::move(logger));
-}
-
-void log_at_any_level(std::string_view line) {
-  const auto logger = spdlog::default_logger();
-  if (logger->level() == spdlog::level::off)
-    return;
-  try {
-    logger->sinks().front()->log({logger->name(), spdlog::level::info, line});
-  } catch (const std::bad_alloc&) {
-    // Without memory a line is lost.
-  }
 }
 
 std::string escaped(std::string_view text) {

@@ -1,11 +1,11 @@
 #include <signal.h>
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <iterator>
@@ -26,11 +26,9 @@ namespace {
 using echo::plural;
 
 /// Does not allocate: SIGUSR1 must work where there is no memory.
-fmt::memory_buffer text_of(const echo::Totals& totals, bool with_open) {
+fmt::memory_buffer text_of(const echo::Totals& totals) {
   fmt::memory_buffer text;
   const auto out = std::back_inserter(text);
-  if (with_open)
-    fmt::format_to(out, "{} connection{} open, ", totals.open, plural(totals.open));
   fmt::format_to(out, "{} connection{} served", totals.served, plural(totals.served));
   if (totals.failed > 0)
     fmt::format_to(out, ", {} failed", totals.failed);
@@ -53,9 +51,12 @@ void stop(echo::Server& server, int signal, std::chrono::milliseconds drain_time
   server.stop();
 }
 
+/// At spdlog's level "critical": whatever the level of the log is.
 void report(const echo::Server& server) {
-  const fmt::memory_buffer text = text_of(server.totals(), true);
-  echo::log_at_any_level({text.data(), text.size()});
+  const echo::Totals totals = server.totals();
+  const fmt::memory_buffer text = text_of(totals);
+  spdlog::critical("{} connection{} open, {}", totals.open, plural(totals.open),
+                   std::string_view(text.data(), text.size()));
 }
 
 /// Returns the exit status.
@@ -73,14 +74,13 @@ int serve(const echo::Options& options) {
   } catch (const std::system_error& error) {
     spdlog::error("cannot {}", error.what());
   }
-  echo::end_stdout();
   spdlog::info("serving on {}: chunk size {} byte{}, at most {} connection{}; Ctrl+C stops",
                address, options.chunk_size, plural(options.chunk_size), options.max_connections,
                plural(options.max_connections));
   spdlog::debug("waiting for a connection");
   server.run();
   const echo::Totals totals = server.totals();
-  const fmt::memory_buffer text = text_of(totals, false);
+  const fmt::memory_buffer text = text_of(totals);
   spdlog::info("stopped: {}", std::string_view(text.data(), text.size()));
   if (totals.lost_listener)
     return 1;
@@ -89,11 +89,7 @@ int serve(const echo::Options& options) {
 
 /// Prints an error; returns `status`.
 int fail(int status, const std::string& text) {
-  try {
-    echo::print(STDERR_FILENO, "echo-server: " + text + '\n');
-  } catch (const std::system_error&) {
-    // There is nobody to tell it to.
-  }
+  std::fputs(("echo-server: " + text + '\n').c_str(), stderr);
   return status;
 }
 
@@ -106,7 +102,7 @@ int main(int argc, char** argv) {
     const echo::Options options = echo::parse_options(argc, argv);
     if (options.information.empty())
       return serve(options);
-    echo::print(STDOUT_FILENO, options.information);
+    echo::print(options.information);
     return 0;
   } catch (const echo::UsageError& error) {
     return fail(2, echo::escaped(error.what()) + "\nTry 'echo-server --help'.");

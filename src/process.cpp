@@ -39,7 +39,7 @@ const sigset_t handled_signals = [] {
 }();
 
 /// From now on SIGINT and SIGTERM end the process, as far as this thread is concerned.
-void let_stop_signals_end() {
+void restore_default_stop_signals() {
   ::signal(SIGINT, SIG_DFL);
   ::signal(SIGTERM, SIG_DFL);
   ::pthread_sigmask(SIG_UNBLOCK, &handled_signals, nullptr);
@@ -59,7 +59,7 @@ void handle_signals(const std::stop_token& token, const std::function<void(int)>
     if (error != 0) {  // By a sandbox.
       spdlog::error("cannot wait for signals: {}; a stop signal ends the server at once",
                     std::strerror(error));
-      let_stop_signals_end();
+      restore_default_stop_signals();
       while (!token.stop_requested())
         std::this_thread::sleep_for(100ms);
       return;
@@ -70,7 +70,7 @@ void handle_signals(const std::stop_token& token, const std::function<void(int)>
       first_stop = Clock::now();
       on_stop(signal);
     } else if (Clock::now() - *first_stop >= 500ms) {
-      let_stop_signals_end();
+      restore_default_stop_signals();
       ::raise(signal);
       ::_exit(128 + signal);  // Process 1 survives its default actions (pid_namespaces(7)).
     }
@@ -90,14 +90,13 @@ void prepare_signals() {
   // that stops such jobs. Process 1 of a container inherits children: no zombies of them.
   for (const int signal : {SIGPIPE, SIGXFSZ, SIGTTOU, SIGCHLD, SIGUSR1})
     ::signal(signal, SIG_IGN);
-  let_stop_signals_end();
+  restore_default_stop_signals();
 }
 
-void print(int fd, std::string_view text) {
-  const char* const action = fd == STDOUT_FILENO ? "write to stdout" : "write to stderr";
+void print(std::string_view text) {
   while (!text.empty()) {
-    const auto written = retry([&] { return ::write(fd, text.data(), text.size()); });
-    text.remove_prefix(static_cast<std::size_t>(checked(written, action)));
+    const auto written = retry([&] { return ::write(STDOUT_FILENO, text.data(), text.size()); });
+    text.remove_prefix(static_cast<std::size_t>(checked(written, "write to stdout")));
   }
 }
 
@@ -105,10 +104,7 @@ void announce(std::string_view line) {
   pollfd writable{STDOUT_FILENO, POLLOUT, 0};
   if (retry([&] { return ::poll(&writable, 1, 400); }) != 1)
     throw std::system_error(EAGAIN, std::system_category(), "write to stdout");
-  print(STDOUT_FILENO, line);
-}
-
-void end_stdout() {
+  print(line);
   checked(::dup2(STDIN_FILENO, STDOUT_FILENO), "end stdout");
 }
 

@@ -9,11 +9,9 @@ namespace echo {
 
 /// Sends spdlog's default logger to stderr, from `level` up. On a terminal in colour, unless TERM
 /// is empty or "dumb", or NO_COLOR is set and not empty. A line for which stderr has no room at
-/// once is dropped and counted. Any thread may log.
+/// once is dropped and counted. Any thread may log. A line at spdlog's level "critical" is logged
+/// whatever `level` is, unless "off", and is called "info".
 void set_up_log(const std::string& level);
-
-/// Logs `line` whatever the level, unless it is off.
-void log_at_any_level(std::string_view line);
 
 /// `text` on one line and harmless to a terminal: control characters, invalid UTF-8, quotes and
 /// backslashes are written as escape sequences.

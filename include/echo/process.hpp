@@ -17,14 +17,12 @@ void hold_standard_streams();
 /// ignored. SIGHUP keeps what it was given.
 void prepare_signals();
 
-/// Writes all of `text`; throws std::system_error "write to <stream>".
-void print(int fd, std::string_view text);
+/// Writes all of `text` to stdout; throws std::system_error "write to stdout".
+void print(std::string_view text);
 
-/// As `print` to stdout, but gives up a reader who takes nothing for 400 ms.
+/// Prints `line`, and makes stdout a copy of stdin, so that its reader sees the end of file. Gives
+/// up a reader who takes nothing for 400 ms. Throws as `print` does, or "end stdout".
 void announce(std::string_view line);
-
-/// Makes stdout a copy of stdin, so that its reader sees the end of file. Throws std::system_error.
-void end_stdout();
 
 /// Raises the soft limit of open files to the hard limit (getrlimit(2)), if it can.
 void raise_descriptor_limit() noexcept;
