@@ -24,12 +24,13 @@ namespace echo {
 namespace {
 
 using std::chrono::milliseconds;
+using namespace std::chrono_literals;
 
 /// The most that is gathered for one send, unless a single chunk is larger.
 constexpr std::size_t max_chunks = 64;
 constexpr std::size_t max_bytes = 65'536;
 /// The longest pause between two looks at whether a client's system has everything.
-constexpr milliseconds max_pause(64);
+constexpr milliseconds max_pause = 64ms;
 
 /// Waits, but no longer than until `stop` is requested.
 void wait_unless(const std::stop_token& stop, milliseconds time) {
@@ -45,55 +46,49 @@ Session::End Session::run() {
   const std::stop_callback on_stop(stop_, [this] { socket_.shutdown(SHUT_RD); });
   const std::stop_callback on_cut(cut_, [this] { socket_.shutdown(SHUT_RDWR); });
   try {
-    const End end = converse();
-    log_end(end);
-    return end;
+    return log_end(converse());
   } catch (const std::system_error& error) {
-    return end_by_error(error.code().value(), error.what());
+    return log_end(end_by(error.code().value()), error.what());
   } catch (const std::bad_alloc&) {
-    return end_by_error(ENOMEM, "out of memory");
+    return log_end(end_by(ENOMEM), "out of memory");
   }
 }
 
-Session::End Session::end_by_error(int error, std::string_view reason) {
+/// What kind of end an error is.
+Session::End Session::end_by(int error) const {
+  if (is_at_limit())
+    return End::on_purpose;
+  if (cut_.stop_requested())
+    return End::stopped;
   const bool timed_out = error == EAGAIN || error == ETIMEDOUT;
-  End end = End::failed;
-  if (echoed_ == options_.limit())
-    end = End::on_purpose;
-  else if (cut_.stop_requested())
-    end = End::stopped;
-  else if (timed_out && options_.idle_timeout.count() > 0)
-    end = End::idle;
-  log_end(end, end == End::failed ? reason : "");
-  return end;
+  return timed_out && options_.idle_timeout.count() > 0 ? End::idle : End::failed;
 }
 
 Session::End Session::converse() {
   if (options_.idle_timeout.count() > 0)
     socket_.set_idle_timeout(options_.idle_timeout);
   // With a delay each chunk goes back by itself.
-  const std::size_t chunks = options_.delay.count() > 0 ? 1 : max_bytes / options_.chunk_size;
-  const std::size_t size = std::clamp<std::size_t>(chunks, 1, max_chunks) * options_.chunk_size;
+  const std::size_t chunk = options_.chunk_size;
+  const bool gathers = options_.delay.count() == 0;
+  const std::size_t size = gathers ? std::clamp(max_bytes, chunk, max_chunks * chunk) : chunk;
   // Not filled with zeros: memory that is not touched costs nothing.
   memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
   buffer_ = {memory_.get(), size};
 
   echo();
-  if (stop_.stop_requested())
-    drain();
-  if (echoed_ == options_.limit()) {
+  // With exit_after, the exit status says whether each client got everything.
+  if (is_at_limit() || stop_.stop_requested() || options_.exit_after != Options::never)
+    wait_until_delivered();
+  if (is_at_limit()) {
     end_on_purpose();
     return End::on_purpose;
   }
-  // The exit status says whether each client got everything.
-  if (options_.exit_after != Options::never)
-    wait_until_delivered();
   return stop_.stop_requested() ? End::stopped : End::no_more_data;
 }
 
 /// Until the end of file, a stop or the limit.
 void Session::echo() {
-  while (echoed_ < options_.limit()) {
+  while (!is_at_limit()) {
     const std::size_t size = receive(0);
     if (size == 0)
       return;
@@ -103,33 +98,31 @@ void Session::echo() {
   }
 }
 
-/// Linux still accepts new bytes after SHUT_RD. So this repeats until the client's system has
-/// everything, and nothing more has arrived.
-void Session::drain() {
-  do {
-    wait_until_delivered();
-  } while (echo_arrived());
+/// Waits until the client's system has everything that was sent, or until the cut. If the server
+/// ended first, TCP could reset the connection (RFC 9293, 3.6.1) and lose bytes on their way.
+/// Echoes meanwhile what arrives: a client may send everything before it reads, and Linux accepts
+/// new bytes also after SHUT_RD.
+void Session::wait_until_delivered() {
+  milliseconds pause = 1ms;
+  while (!cut_.stop_requested()) {
+    const bool is_delivered = socket_.unacknowledged() == 0;
+    const bool has_arrived = echo_arrived();
+    if (is_delivered && (!has_arrived || is_at_limit()))
+      return;
+    if (!has_arrived) {
+      wait_unless(cut_, pause);
+      pause = std::min(2 * pause, max_pause);
+    }
+  }
 }
 
-/// If the server ends first and the client still sends, TCP may reset the connection (RFC 9293,
-/// 3.6.1) and lose bytes on their way. So the client's system has every byte before the end.
+/// Until the client closes, too, or a stop; or leaves the reset to `close`. All was delivered.
 void Session::end_on_purpose() {
-  wait_until_delivered();
   if (options_.ends_by_reset())
     return socket_.reset_when_closed();
   socket_.shutdown(SHUT_WR);
-  // Until the client closes, too, or a stop. An error here is none: all was delivered.
   while (receive(0) > 0)
     continue;
-}
-
-/// Waits until the client's system has everything that was sent, or until the cut. Takes meanwhile
-/// what the client sends: it may send everything before it reads.
-void Session::wait_until_delivered() {
-  for (milliseconds pause(1); socket_.unacknowledged() > 0 && !cut_.stop_requested();
-       pause = std::min(2 * pause, max_pause))
-    if (!echo_arrived())
-      wait_unless(cut_, pause);
 }
 
 /// Echoes what has arrived, a buffer at most, and waits for nothing. Returns whether it was
@@ -172,8 +165,12 @@ void Session::send_back(std::size_t size) {
 }
 
 void Session::close() {
+  // A client that was cut while it sent gets a reset. After an end of file alone it could wait for
+  // minutes for room to send more, since Linux tells of none after SHUT_RD.
+  if (cut_.stop_requested() && milliseconds(socket_.info().tcpi_last_data_recv) < 3s)
+    socket_.reset_when_closed();
   // After a stop, bytes may be unread. Then a close alone would send a reset and no end of file.
-  if (stop_.stop_requested() && echoed_ < options_.limit())
+  if (stop_.stop_requested() && !is_at_limit())
     socket_.shutdown(SHUT_WR);
   socket_.close();
 }
@@ -189,23 +186,25 @@ void Session::log_chunk(std::span<const std::byte> chunk) const {
                 socket_.peer(), shown, chunk.size() > max_shown ? "..." : "");
 }
 
-/// Needs no memory of the heap: that may be what was missing.
-void Session::log_end(End end, std::string_view reason) const {
+/// Needs no memory of the heap: that may be what was missing. Returns `end`.
+Session::End Session::log_end(End end, std::string_view reason) const {
   const char* const on_purpose =
       options_.ends_by_reset() ? " reset on purpose" : " closed on purpose";
   const std::array words = {"", " closed by the stop", on_purpose, " closed for idling",
                             " failed, "};
+  const bool has_failed = end == End::failed;
   const std::chrono::duration<double> connected = std::chrono::steady_clock::now() - start_;
   const tcp_info tcp = socket_.info();
   fmt::memory_buffer resent;
   if (tcp.tcpi_total_retrans > 0)
     fmt::format_to(std::back_inserter(resent), ", {} resent", tcp.tcpi_total_retrans);
-  spdlog::log(end == End::failed ? spdlog::level::warn : spdlog::level::info,
+  spdlog::log(has_failed ? spdlog::level::warn : spdlog::level::info,
               "{} {}{}{} ({} byte{} in {:.3f} s, rtt {:.2f} ms, mss {}{})",
               end == End::no_more_data ? "no more data from" : "connection from", socket_.peer(),
-              words.at(static_cast<std::size_t>(end)), reason, echoed_, plural(echoed_),
-              connected.count(), tcp.tcpi_rtt / 1000.0, tcp.tcpi_snd_mss,
+              words.at(static_cast<std::size_t>(end)), has_failed ? reason : "", echoed_,
+              plural(echoed_), connected.count(), tcp.tcpi_rtt / 1000.0, tcp.tcpi_snd_mss,
               std::string_view(resent.data(), resent.size()));
+  return end;
 }
 
 }  // namespace echo

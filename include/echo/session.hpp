@@ -43,15 +43,15 @@ class Session {
  private:
   End converse();
   void echo();
-  void drain();
-  void end_on_purpose();
   void wait_until_delivered();
+  void end_on_purpose();
   bool echo_arrived();
   std::size_t receive(int flags);
   void send_back(std::size_t size);
-  End end_by_error(int error, std::string_view reason);
   void log_chunk(std::span<const std::byte> chunk) const;
-  void log_end(End end, std::string_view reason = "") const;
+  bool is_at_limit() const { return echoed_ == options_.limit(); }
+  End end_by(int error) const;
+  End log_end(End end, std::string_view reason = "") const;
 
   Socket socket_;
   const Options& options_;

@@ -45,7 +45,7 @@ class Socket {
   void shutdown(int how) noexcept { ::shutdown(fd_.get(), how); }
 
   /// From now on `close` breaks the connection off by a reset (SO_LINGER in socket(7)).
-  void reset_when_closed();
+  void reset_when_closed() noexcept;
 
   /// Closes the connection. The system still delivers what was sent.
   void close() noexcept { fd_ = UniqueFd(); }

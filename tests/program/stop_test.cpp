@@ -161,6 +161,17 @@ TEST_CASE("a client that never stops sending is cut when the drain is over", "[s
              contains("[info] connection from " + client.address() + " closed by the stop ("));
 }
 
+TEST_CASE("a client that is cut soon after it sent is told by a reset", "[stop]") {
+  Server server({"-c", "64k", "--drain-timeout", "100ms"});
+  Client client(server.port());
+  client.use_small_buffer();
+  client.send(test::pattern(64'000));  // All is received, for much of the echo is still to be sent.
+  REQUIRE(client.is_acknowledged());
+  server.wait_for_clients();
+  CHECK(server.stop(SIGINT) == 0);
+  CHECK(client.try_to_send("more").is_broken_off());  // After an end of file this would be taken.
+}
+
 TEST_CASE("at the limit a stop ends the server, and drops who waits in the queue", "[stop]") {
   Server server({"--max-connections", "1"});
   Client served(server.port());

@@ -185,7 +185,7 @@ TEST_CASE("a session whose idle timeout cannot be set fails", "[session]") {
 TEST_CASE("a session for which there is no memory fails", "[session]") {
   test::need_own_memory();
   Log log;
-  Running running(PTRDIFF_MAX / 2 + 1);
+  Running running(PTRDIFF_MAX / 128);
   CHECK(running.end() == End::failed);
   CHECK_THAT(log.text(), contains(" failed, out of memory (0 bytes in "));
 }

@@ -163,7 +163,6 @@ TEST_CASE("a call on no socket is an error that names the call", "[socket]") {
   CHECK(text_of([&] { socket.send(bytes("abc")); }) == "send" + words);
   CHECK(text_of([&] { socket.unacknowledged(); }) == "send" + words);
   CHECK(text_of([&] { socket.set_idle_timeout({}); }) == "set SO_RCVTIMEO" + words);
-  CHECK(text_of([&] { socket.reset_when_closed(); }) == "set SO_LINGER" + words);
   CHECK(socket.info().tcpi_rtt == 0);
 }
 
