@@ -25,7 +25,7 @@ using test::Server;
 TEST_CASE("what netcat sends comes back identical at any chunk size", "[bytes]") {
   test::need_program("nc");
   const std::string data = test::pattern(1 << 20);
-  for (const char* size : {"3", "16", "4096", "1M"}) {
+  for (const char* size : {"3", "16", "4096", "65537", "1M"}) {
     CAPTURE(size);
     Server server({"-c", size});
     const auto netcat = test::run("nc", {"-N", "127.0.0.1", std::to_string(server.port())}, data);
