@@ -63,22 +63,16 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
  protected:
   void sink_it_(const spdlog::details::log_msg& message) override {
     write_rest();
-    if (rest_.empty()) {
-      put(message);
-      if (write_rest()) {
-        dropped_ = 0;
-        return;
-      }
-      rest_.clear();
-    }
-    ++dropped_;
+    if (!rest_.empty() || !write(message))
+      ++dropped_;
   }
 
   void flush_() override {}
 
  private:
-  /// Makes the line in `rest_`, where there is room without more memory.
-  void put(const spdlog::details::log_msg& message) {
+  /// Makes the line in `rest_`, where there is room without more memory. Returns whether stderr
+  /// took the line, or its beginning.
+  bool write(const spdlog::details::log_msg& message) {
     spdlog::memory_buf_t line;
     formatter_->format(message, line);
     if (dropped_ > 0)
@@ -91,13 +85,18 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
       rest_.insert(start + message.color_range_start,
                    colours.at(static_cast<std::size_t>(message.level)));
     }
+    const bool is_taken = write_rest();
+    if (is_taken)
+      dropped_ = 0;
+    else
+      rest_.clear();
+    return is_taken;
   }
 
-  /// Writes what stderr has room for, and takes it out of `rest_`. Returns whether that was
-  /// anything; a failed write is no room, either.
+  /// Writes of `rest_` what stderr has room for. Returns whether it took anything; a write that
+  /// fails counts as no room.
   bool write_rest() {
-    // What could not be opened again is asked first; a terminal may still take a part and then
-    // wait.
+    // What could not be opened again is asked first. (A terminal may still take a part, and wait.)
     pollfd ready{STDERR_FILENO, POLLOUT, 0};
     if (rest_.empty() || (!reopened_ && retry([&] { return ::poll(&ready, 1, 0); }) != 1))
       return false;
@@ -110,7 +109,7 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
 
   const UniqueFd reopened_ = reopen_stderr();
   const bool colour_ = wants_colour();
-  std::string rest_;  ///< What a terminal has not yet taken of a line; a pipe takes it whole.
+  std::string rest_;  ///< What stderr has not yet taken of a line: a terminal may take a part.
   std::uint64_t dropped_ = 0;
 };
 

@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "echo/endpoint.hpp"
@@ -25,7 +26,7 @@ namespace {
 
 using echo::plural;
 
-/// Does not allocate: SIGUSR1 must work where there is no memory.
+/// Does not allocate: SIGUSR1 must work when memory is exhausted.
 fmt::memory_buffer text_of(const echo::Totals& totals) {
   fmt::memory_buffer text;
   const auto out = std::back_inserter(text);
@@ -41,13 +42,13 @@ fmt::memory_buffer text_of(const echo::Totals& totals) {
 
 void stop(echo::Server& server, int signal, std::chrono::milliseconds drain_timeout) {
   const std::size_t open = server.totals().open;
-  const std::chrono::duration<double> drain = drain_timeout;
+  const std::chrono::duration<double> seconds = drain_timeout;
   const char* const name = signal == SIGINT ? "SIGINT" : "SIGTERM";
   if (open == 0)
     spdlog::info("stopping on {}", name);
   else
     spdlog::info("stopping on {}: {} connection{} open, {} s to finish; {} again ends it now", name,
-                 open, plural(open), drain.count(), signal == SIGINT ? "Ctrl+C" : name);
+                 open, plural(open), seconds.count(), signal == SIGINT ? "Ctrl+C" : name);
   server.stop();
 }
 
@@ -67,8 +68,8 @@ int serve(const echo::Options& options) {
   echo::Listener listener = echo::listen_on_first(echo::resolve(options.host, options.port));
   const std::string address = listener.local_endpoint().to_string();
   echo::Server server(std::move(listener), options);
-  const echo::SignalThread signals([&](int signal) { stop(server, signal, options.drain_timeout); },
-                                   [&] { report(server); });
+  const std::jthread signals = echo::handle_signals(
+      [&](int signal) { stop(server, signal, options.drain_timeout); }, [&] { report(server); });
   try {
     echo::announce("Listening on " + address + '\n');
   } catch (const std::system_error& error) {
@@ -84,7 +85,8 @@ int serve(const echo::Options& options) {
   spdlog::info("stopped: {}", std::string_view(text.data(), text.size()));
   if (totals.lost_listener)
     return 1;
-  return totals.served == options.exit_after && totals.failed + totals.idled > 0 ? 3 : 0;
+  const bool all_came = totals.served == options.exit_after;
+  return all_came && totals.failed + totals.idled > 0 ? 3 : 0;
 }
 
 /// Prints an error; returns `status`.
@@ -97,7 +99,7 @@ int fail(int status, const std::string& text) {
 
 int main(int argc, char** argv) {
   try {
-    echo::hold_standard_streams();
+    echo::ensure_standard_streams();
     echo::prepare_signals();
     const echo::Options options = echo::parse_options(argc, argv);
     if (options.information.empty())

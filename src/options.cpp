@@ -39,7 +39,7 @@ struct Value {
   }
 };
 
-/// The command line as CLI11 splits it, and the environment behind it.
+/// The command line as CLI11 splits it, and the environment.
 class Input {
  public:
   Input(int argc, const char* const* argv) : arguments_(argv + 1, argv + argc) {
@@ -90,8 +90,8 @@ class Input {
 
 /// Plain decimal digits and a unit. CLI11 alone would take 010 for 8.
 template <typename Number = std::uint64_t>
-Number number(const Value& value, std::uint64_t min, std::uint64_t max, const std::string& accepts,
-              std::span<const Unit> units = counts) {
+Number parse_number(const Value& value, std::uint64_t min, std::uint64_t max,
+                    const std::string& accepts, std::span<const Unit> units = counts) {
   std::uint64_t digits = 0;
   const char* const end = value.text.data() + value.text.size();
   const auto [rest, error] = std::from_chars(value.text.data(), end, digits);
@@ -102,39 +102,43 @@ Number number(const Value& value, std::uint64_t min, std::uint64_t max, const st
   return static_cast<Number>(digits * unit->second);
 }
 
-std::chrono::milliseconds time(const Value& value, const std::string& or_never = "") {
+std::chrono::milliseconds parse_time(const Value& value, const std::string& or_never = "") {
   const std::string accepts = "a time such as 500ms, 30s, 5m or 1h, or whole seconds" + or_never;
   return std::chrono::milliseconds(
-      number(value, 0, 100'000 * 3'600'000ULL, accepts, times));  // 100,000 h.
+      parse_number(value, 0, 100'000 * 3'600'000ULL, accepts, times));  // 100,000 h.
 }
 
-std::uint64_t limit(const Value& value) {
+std::uint64_t parse_limit(const Value& value) {
   return lower(value.text) == "never" ? Options::never
-                                      : number(value, 0, T, "0 to 1T, or never", sizes);
+                                      : parse_number(value, 0, T, "0 to 1T, or never", sizes);
 }
 
-std::uint64_t clients(const Value& value, const std::string& word) {
+std::uint64_t parse_clients(const Value& value, const std::string& word) {
   return lower(value.text) == word ? Options::never
-                                   : number(value, 1, INT64_MAX, "1 or more, or " + word);
+                                   : parse_number(value, 1, INT64_MAX, "1 or more, or " + word);
 }
 
-std::string host(const Value& value) {
+std::string parse_host(const Value& value) {
   std::string host = value.text;
   if (host.starts_with('[') && host.ends_with(']'))
     host = host.substr(1, host.size() - 2);
-  // A single colon, or one behind a bracket, comes before a port; a slash is part of a URL.
+  // A single colon, or one after a bracket, stands before a port; a slash is part of a URL.
   if (host.empty() || std::ranges::count(host, ':') == 1 || host.find_first_of("/]") != host.npos)
     value.reject("an IPv4 or IPv6 address, or a name; the port is given by --port");
   return host;
 }
 
-std::string level(const Value& value) {
+std::string parse_level(const Value& value) {
   const auto levels = {"trace", "debug", "info", "warn", "error", "off"};
   std::string level = lower(value.text) == "warning" ? "warn" : lower(value.text);
   if (std::ranges::count(levels, level) == 0)
     value.reject("trace, debug, info, warn, error or off");
   return level;
 }
+
+constexpr const char* help =
+#include "help.txt"
+    ;
 
 }  // namespace
 
@@ -147,27 +151,28 @@ Options parse_options(int argc, const char* const* argv) {
                                               : "echo-server " ECHO_SERVER_VERSION "\n";
     return options;
   }
-  options.host = host(input.value("--host", "0.0.0.0"));
-  options.port = number<std::uint16_t>(input.value("--port", "10000"), 0, 65535, "0 to 65535");
-  options.chunk_size = number<std::size_t>(input.value("--chunk-size", "16"), 1, 16 * M,
-                                           "1 to 16M, such as 64k", sizes);
-  options.max_connections = number<std::size_t>(input.value("--max-connections", "1024"), 1,
-                                                INT32_MAX, "1 to 2147483647");
+  options.host = parse_host(input.value("--host", "0.0.0.0"));
+  options.port =
+      parse_number<std::uint16_t>(input.value("--port", "10000"), 0, 65535, "0 to 65535");
+  options.chunk_size = parse_number<std::size_t>(input.value("--chunk-size", "16"), 1, 16 * M,
+                                                 "1 to 16M, such as 64k", sizes);
+  options.max_connections = parse_number<std::size_t>(input.value("--max-connections", "1024"), 1,
+                                                      INT32_MAX, "1 to 2147483647");
   if (const Value idle = input.value("--idle-timeout", "never"); lower(idle.text) != "never")
-    options.idle_timeout = time(idle, ", or never");
-  options.drain_timeout = time(input.value("--drain-timeout", "5s"));
-  options.delay = time(input.value("--delay", "0"));
+    options.idle_timeout = parse_time(idle, ", or never");
+  options.drain_timeout = parse_time(input.value("--drain-timeout", "5s"));
+  options.delay = parse_time(input.value("--delay", "0"));
   const Value close = input.value("--close-after", "never");
   const Value reset = input.value("--reset-after", "never");
-  options.close_after = limit(close);
-  options.reset_after = limit(reset);
+  options.close_after = parse_limit(close);
+  options.reset_after = parse_limit(reset);
   if (options.close_after != Options::never && options.reset_after != Options::never)
     throw UsageError(close.shown() + " and " + reset.shown() + ": only one of them can be used");
-  options.only_first = clients(input.value("--only-first", "all"), "all");
-  options.exit_after = clients(input.value("--exit-after", "never"), "never");
+  options.only_first = parse_clients(input.value("--only-first", "all"), "all");
+  options.exit_after = parse_clients(input.value("--exit-after", "never"), "never");
   // --verbose beats the variable, even a wrong one.
   if (!input.has("--verbose") || input.has("--log-level"))
-    options.log_level = level(input.value("--log-level", "info"));
+    options.log_level = parse_level(input.value("--log-level", "info"));
   if (input.has("--verbose"))
     options.log_level = "debug";
   input.check();

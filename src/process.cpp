@@ -38,16 +38,17 @@ const sigset_t handled_signals = [] {
   return set;
 }();
 
-/// From now on SIGINT and SIGTERM end the process, as far as this thread is concerned.
-void restore_default_stop_signals() {
+/// From now on SIGINT and SIGTERM end the process, unless each thread blocks them. This one does
+/// not.
+void let_stop_signals_end_process() {
   ::signal(SIGINT, SIG_DFL);
   ::signal(SIGTERM, SIG_DFL);
   ::pthread_sigmask(SIG_UNBLOCK, &handled_signals, nullptr);
 }
 
-void handle_signals(const std::stop_token& token, const std::function<void(int)>& on_stop,
-                    const std::function<void()>& on_usr1) {
-  // The end of the SignalThread wakes sigwait by a signal.
+void wait_for_signals(const std::stop_token& token, const std::function<void(int)>& on_stop,
+                      const std::function<void()>& on_usr1) {
+  // The end of this thread is asked for by the token; a signal wakes sigwait then.
   const std::stop_callback wake(token,
                                 [self = ::pthread_self()] { ::pthread_kill(self, SIGUSR1); });
   std::optional<Clock::time_point> first_stop;
@@ -56,10 +57,10 @@ void handle_signals(const std::stop_token& token, const std::function<void(int)>
     const int error = ::sigwait(&handled_signals, &signal);
     if (token.stop_requested())
       return;
-    if (error != 0) {  // By a sandbox.
+    if (error != 0) {  // A sandbox forbids it. This thread goes on: others block the signals.
       spdlog::error("cannot wait for signals: {}; a stop signal ends the server at once",
                     std::strerror(error));
-      restore_default_stop_signals();
+      let_stop_signals_end_process();
       while (!token.stop_requested())
         std::this_thread::sleep_for(100ms);
       return;
@@ -70,7 +71,7 @@ void handle_signals(const std::stop_token& token, const std::function<void(int)>
       first_stop = Clock::now();
       on_stop(signal);
     } else if (Clock::now() - *first_stop >= 500ms) {
-      restore_default_stop_signals();
+      let_stop_signals_end_process();
       ::raise(signal);
       ::_exit(128 + signal);  // Process 1 survives its default actions (pid_namespaces(7)).
     }
@@ -79,18 +80,19 @@ void handle_signals(const std::stop_token& token, const std::function<void(int)>
 
 }  // namespace
 
-void hold_standard_streams() {
+void ensure_standard_streams() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     if (::fcntl(fd, F_GETFD) == -1)  // open takes the lowest free number, which is this one.
       checked(retry([] { return ::open("/dev/null", O_RDONLY); }), "open /dev/null");
 }
 
 void prepare_signals() {
-  // A write to a closed pipe, to a file at its size limit, or from the background to a terminal
-  // that stops such jobs. Process 1 of a container inherits children: no zombies of them.
+  // The first three come with a write: to a closed pipe, to a file at its size limit, or from the
+  // background to a terminal that stops such jobs. SIGCHLD: process 1 of a container inherits
+  // children, and so leaves no zombies.
   for (const int signal : {SIGPIPE, SIGXFSZ, SIGTTOU, SIGCHLD, SIGUSR1})
     ::signal(signal, SIG_IGN);
-  restore_default_stop_signals();
+  let_stop_signals_end_process();
 }
 
 void print(std::string_view text) {
@@ -116,10 +118,10 @@ void raise_descriptor_limit() noexcept {
   ::setrlimit(RLIMIT_NOFILE, &limit);  // A sandbox may forbid it; then the old limit holds.
 }
 
-SignalThread::SignalThread(std::function<void(int)> on_stop, std::function<void()> on_usr1) {
+std::jthread handle_signals(std::function<void(int)> on_stop, std::function<void()> on_usr1) {
   ::pthread_sigmask(SIG_BLOCK, &handled_signals, nullptr);
   try {
-    thread_ = std::jthread(handle_signals, std::move(on_stop), std::move(on_usr1));
+    return std::jthread(wait_for_signals, std::move(on_stop), std::move(on_usr1));
   } catch (const std::system_error& error) {
     throw std::system_error(error.code(), "start a thread");
   }

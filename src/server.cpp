@@ -26,24 +26,25 @@ constexpr std::size_t max_waiting = 16;
 constexpr auto retry_pause = 100ms;
 constexpr auto report_pause = 5s;
 
-/// For the clients behind `only_first`.
-Options well_behaved(Options options) {
-  options.delay = {};
-  options.close_after = options.reset_after = Options::never;
-  return options;
-}
-
 }  // namespace
 
 Server::Server(Listener listener, const Options& options)
-    : listener_(std::move(listener)),
-      options_(options),
-      well_behaved_options_(well_behaved(options)) {}
+    : listener_(std::move(listener)), options_(options), plain_options_(options) {
+  plain_options_.delay = {};
+  plain_options_.close_after = plain_options_.reset_after = Options::never;
+}
 
 void Server::run() {
   keep_workers();
   listener_.shutdown();
-  wait_for_workers();
+
+  std::unique_lock lock(mutex_);
+  const auto none_left = [this] { return workers_ == 0; };
+  // Until a stop, clients take the time that they need. Then the drain begins.
+  changed_.wait(lock, stop_.get_token(), none_left);
+  changed_.wait_until(lock, Clock::now() + options_.drain_timeout, none_left);
+  cut_.request_stop();  // Its callbacks never take mutex_.
+  changed_.wait(lock, none_left);
 }
 
 /// Starts workers until no more clients are to be accepted.
@@ -55,22 +56,12 @@ void Server::keep_workers() {
       return;
     try {
       std::thread(&Server::work, this).detach();
-      ++workers_;  // The thread takes the lock first, and so finds itself counted.
+      ++workers_;  // The new thread first waits for the lock, and so finds itself counted.
     } catch (const std::exception& error) {
       report_trouble("start a worker thread", error);
       changed_.wait_for(lock, stop_.get_token(), retry_pause, [this] { return is_closing(); });
     }
   }
-}
-
-void Server::wait_for_workers() {
-  std::unique_lock lock(mutex_);
-  const auto none_left = [this] { return workers_ == 0; };
-  // Until a stop, clients take the time that they need. Then the drain begins.
-  changed_.wait(lock, stop_.get_token(), none_left);
-  changed_.wait_until(lock, Clock::now() + options_.drain_timeout, none_left);
-  cut_.request_stop();  // Its callbacks take no lock.
-  changed_.wait(lock, none_left);
 }
 
 /// Run by each worker. Threads are detached; `workers_` takes the place of join.
@@ -79,12 +70,12 @@ void Server::work() {
     serve(std::move(*client));
   const std::lock_guard lock(mutex_);
   --workers_;
-  changed_.notify_all();  // Under the lock: once it is free, the server may be gone.
+  changed_.notify_all();  // Under the lock: as soon as it is free, the server may be destroyed.
 }
 
 /// Waits for the next client. Returns nothing if this worker is to end.
 std::optional<Socket> Server::accept() {
-  while (may_wait()) {
+  while (may_accept()) {
     try {
       if (std::optional<Socket> client = listener_.accept())
         return client;
@@ -100,11 +91,9 @@ std::optional<Socket> Server::accept() {
   return std::nullopt;
 }
 
-/// Serves a client to its end.
 void Server::serve(Socket client) {
   const std::uint64_t number = count_in(client.peer());
-  Session session(std::move(client),
-                  number <= options_.only_first ? options_ : well_behaved_options_,
+  Session session(std::move(client), number <= options_.only_first ? options_ : plain_options_,
                   stop_.get_token(), cut_.get_token(), echoed_);
   count_out(session.run());
   session.close();  // After the count: a client that sees its end is no longer open in `totals`.
@@ -117,7 +106,7 @@ std::uint64_t Server::count_in(const std::string& peer) {
   ++totals_.open;
   if (is_closing() || is_worker_missing())
     changed_.notify_all();
-  if (std::exchange(in_trouble_, false))
+  if (std::exchange(in_trouble_, false))  // At the level of the trouble that is over.
     spdlog::error("accepting connections again");
   spdlog::info("connection accepted from {} ({} open)", peer, totals_.open);
   if (totals_.open < options_.max_connections && !is_closing())
@@ -136,19 +125,22 @@ void Server::count_out(Session::End end) {
   totals_.idled += end == Session::End::idle ? 1 : 0;
 }
 
-/// Whether no more clients are to be accepted. The caller of this and the next one holds mutex_.
+/// Whether no more clients are to be accepted. The caller holds mutex_.
 bool Server::is_closing() const {
   return stop_.stop_requested() || totals_.lost_listener || totals_.served == options_.exit_after;
 }
 
+// Workers in `accept` and accepted clients together are never more than `exit_after`. So nobody is
+// left in `accept` when the last client has come, and none too many is accepted.
+
+/// The caller holds mutex_.
 bool Server::is_worker_missing() const {
   return waiting() < min_waiting && workers_ < options_.max_connections &&
          totals_.served + waiting() < options_.exit_after;
 }
 
-/// Whether a worker may go on waiting. Workers in `accept` and accepted clients together are never
-/// more than `exit_after`; so when the last client has come, nobody is left in `accept`.
-bool Server::may_wait() const {
+/// Whether a worker that has no client is still needed.
+bool Server::may_accept() const {
   const std::lock_guard lock(mutex_);
   return !is_closing() && waiting() <= max_waiting &&
          totals_.served + waiting() <= options_.exit_after;
@@ -167,7 +159,7 @@ void Server::note_lost_listener() {
 /// The caller holds mutex_. While other workers wait for a client, nobody misses anything: accept4
 /// takes a descriptor before it blocks, so they have one each.
 void Server::report_trouble(const char* action, const std::exception& error) {
-  const bool is_missed = waiting() == retrying_ && !is_closing();
+  const bool is_missed = retrying_ == waiting() && !is_closing();
   if (!is_missed || (last_report_ && Clock::now() - *last_report_ < report_pause))
     return;
   last_report_ = Clock::now();

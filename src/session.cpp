@@ -43,6 +43,7 @@ void wait_unless(const std::stop_token& stop, milliseconds time) {
 }  // namespace
 
 Session::End Session::run() {
+  // Both are gone when this function returns: `close` is called by nobody else meanwhile.
   const std::stop_callback on_stop(stop_, [this] { socket_.shutdown(SHUT_RD); });
   const std::stop_callback on_cut(cut_, [this] { socket_.shutdown(SHUT_RDWR); });
   try {
@@ -67,16 +68,15 @@ Session::End Session::end_by(int error) const {
 Session::End Session::converse() {
   if (options_.idle_timeout.count() > 0)
     socket_.set_idle_timeout(options_.idle_timeout);
-  // With a delay each chunk goes back by itself.
-  const std::size_t chunk = options_.chunk_size;
-  const bool gathers = options_.delay.count() == 0;
-  const std::size_t size = gathers ? std::clamp(max_bytes, chunk, max_chunks * chunk) : chunk;
+  std::size_t size = options_.chunk_size;
+  if (options_.delay.count() == 0)  // With a delay each chunk goes back by itself.
+    size = std::max(size, std::min(max_bytes, max_chunks * size));
   // Not filled with zeros: memory that is not touched costs nothing.
   memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
   buffer_ = {memory_.get(), size};
 
   echo();
-  // With exit_after, the exit status says whether each client got everything.
+  // With exit_after, the exit status is to say whether each client got everything.
   if (is_at_limit() || stop_.stop_requested() || options_.exit_after != Options::never)
     wait_until_delivered();
   if (is_at_limit()) {
@@ -86,7 +86,7 @@ Session::End Session::converse() {
   return stop_.stop_requested() ? End::stopped : End::no_more_data;
 }
 
-/// Until the end of file, a stop or the limit.
+/// Returns at the end of file, after a stop or at the limit.
 void Session::echo() {
   while (!is_at_limit()) {
     const std::size_t size = receive(0);
@@ -106,31 +106,26 @@ void Session::wait_until_delivered() {
   milliseconds pause = 1ms;
   while (!cut_.stop_requested()) {
     const bool is_delivered = socket_.unacknowledged() == 0;
-    const bool has_arrived = echo_arrived();
-    if (is_delivered && (!has_arrived || is_at_limit()))
+    const std::size_t arrived = receive(MSG_DONTWAIT);
+    send_back(arrived);
+    if (is_delivered && (arrived == 0 || is_at_limit()))
       return;
-    if (!has_arrived) {
+    if (arrived == 0) {
       wait_unless(cut_, pause);
       pause = std::min(2 * pause, max_pause);
     }
   }
 }
 
-/// Until the client closes, too, or a stop; or leaves the reset to `close`. All was delivered.
+/// Called when the client's system has everything. A reset is then sent by `close`.
 void Session::end_on_purpose() {
-  if (options_.ends_by_reset())
-    return socket_.reset_when_closed();
+  if (options_.ends_by_reset()) {
+    socket_.reset_when_closed();
+    return;
+  }
   socket_.shutdown(SHUT_WR);
-  while (receive(0) > 0)
+  while (receive(0) > 0)  // Until the client closes, too, or a stop.
     continue;
-}
-
-/// Echoes what has arrived, a buffer at most, and waits for nothing. Returns whether it was
-/// anything.
-bool Session::echo_arrived() {
-  const std::size_t size = receive(MSG_DONTWAIT);
-  send_back(size);
-  return size > 0;
 }
 
 /// Takes a chunk, waited for unless `flags` say MSG_DONTWAIT. If it is full, also takes the chunks
@@ -165,11 +160,11 @@ void Session::send_back(std::size_t size) {
 }
 
 void Session::close() {
-  // A client that was cut while it sent gets a reset. After an end of file alone it could wait for
-  // minutes for room to send more, since Linux tells of none after SHUT_RD.
+  // A client that still sent when it was cut gets a reset. After an end of file alone it could wait
+  // for minutes: Linux does not tell it of new room after SHUT_RD.
   if (cut_.stop_requested() && milliseconds(socket_.info().tcpi_last_data_recv) < 3s)
     socket_.reset_when_closed();
-  // After a stop, bytes may be unread. Then a close alone would send a reset and no end of file.
+  // Unread bytes turn a close into a reset. After a stop, SHUT_WR sends the end of file before it.
   if (stop_.stop_requested() && !is_at_limit())
     socket_.shutdown(SHUT_WR);
   socket_.close();
@@ -190,6 +185,7 @@ void Session::log_chunk(std::span<const std::byte> chunk) const {
 Session::End Session::log_end(End end, std::string_view reason) const {
   const char* const on_purpose =
       options_.ends_by_reset() ? " reset on purpose" : " closed on purpose";
+  // In the order of End.
   const std::array words = {"", " closed by the stop", on_purpose, " closed for idling",
                             " failed, "};
   const bool has_failed = end == End::failed;

@@ -1,4 +1,4 @@
-// The command line and the environment, checked.
+// What the user asks for.
 #pragma once
 
 #include <chrono>

@@ -7,10 +7,10 @@
 
 namespace echo {
 
-/// Opens those of the descriptors 0 to 2 that are closed on /dev/null, before anything else is
+/// Opens /dev/null for each of the descriptors 0 to 2 that is closed, before anything else is
 /// opened: otherwise a client's socket could become "stderr", and the log be sent to it. A write to
 /// one that was closed fails. Throws std::system_error.
-void hold_standard_streams();
+void ensure_standard_streams();
 
 /// For the start of the program. A write that fails raises no signal. SIGINT and SIGTERM end the
 /// program by their default action, also if they were inherited blocked or ignored; SIGUSR1 is
@@ -27,19 +27,14 @@ void announce(std::string_view line);
 /// Raises the soft limit of open files to the hard limit (getrlimit(2)), if it can.
 void raise_descriptor_limit() noexcept;
 
-/// A thread that handles SIGINT, SIGTERM and SIGUSR1, for as long as the object lives; also if they
-/// were inherited blocked or ignored (sigwait(3)). To be made before other threads are started,
-/// which inherit the mask that blocks these signals (pthread_sigmask(3)).
-class SignalThread {
- public:
-  /// Calls `on_stop` with the number of the first SIGINT or SIGTERM, and `on_usr1` at each SIGUSR1,
-  /// both in its own thread; they throw nothing. Another SIGINT or SIGTERM within half a second is
-  /// the same stop (timeout(1) sends two); a later one ends the process by its default action.
-  /// Throws std::system_error "start a thread".
-  SignalThread(std::function<void(int)> on_stop, std::function<void()> on_usr1);
-
- private:
-  std::jthread thread_;
-};
+/// Starts a thread that handles SIGINT, SIGTERM and SIGUSR1 until the result is destroyed, also if
+/// they were inherited blocked or ignored (sigwait(3)). To be called before other threads are
+/// started, which inherit the mask that blocks these signals (pthread_sigmask(3)).
+///
+/// Calls `on_stop` with the number of the first SIGINT or SIGTERM, and `on_usr1` at each SIGUSR1,
+/// both in the new thread; they throw nothing. Another SIGINT or SIGTERM within half a second is
+/// the same stop (timeout(1) sends two); a later one ends the process by its default action.
+/// Throws std::system_error "start a thread".
+std::jthread handle_signals(std::function<void(int)> on_stop, std::function<void()> on_usr1);
 
 }  // namespace echo

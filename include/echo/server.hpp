@@ -20,13 +20,13 @@ namespace echo {
 
 /// What a server has done so far.
 struct Totals {
-  std::size_t open = 0;      ///< Connections.
-  std::uint64_t served = 0;  ///< Connections that were accepted so far.
-  std::uint64_t failed = 0;
-  std::uint64_t idled = 0;
-  std::uint64_t echoed = 0;  ///< Bytes.
+  std::size_t open = 0;      ///< Connections that have not ended.
+  std::uint64_t served = 0;  ///< Connections that were accepted, also those that are open.
+  std::uint64_t failed = 0;  ///< Connections that ended by an error.
+  std::uint64_t idled = 0;   ///< Connections that the idle timeout ended.
+  std::uint64_t echoed = 0;  ///< Bytes that were sent back.
   std::chrono::duration<double> up{};
-  bool lost_listener = false;  ///< The listener was taken from the server (an error was logged).
+  bool lost_listener = false;  ///< The listener was shut down by somebody else.
 };
 
 /// A blocking server. Several threads, the workers, each repeat: accept a client, serve it. There
@@ -52,7 +52,6 @@ class Server {
   using Clock = std::chrono::steady_clock;
 
   void keep_workers();
-  void wait_for_workers();
   void work();
   std::optional<Socket> accept();
   void serve(Socket client);
@@ -61,21 +60,21 @@ class Server {
   void count_out(Session::End end);
   bool is_closing() const;
   bool is_worker_missing() const;
-  bool may_wait() const;
-  std::size_t waiting() const { return workers_ - totals_.open; }
+  bool may_accept() const;
+  std::size_t waiting() const { return workers_ - totals_.open; }  ///< Workers without a client.
   void note_lost_listener();
   void report_trouble(const char* action, const std::exception& error);
 
   Listener listener_;
   const Options options_;
-  const Options well_behaved_options_;
+  Options plain_options_;  ///< For the clients after `only_first`: nothing on purpose.
   const Clock::time_point start_ = Clock::now();
   std::stop_source stop_;
-  std::stop_source cut_;
+  std::stop_source cut_;  ///< Ends what is still open after `drain_timeout`.
   std::atomic<std::uint64_t> echoed_ = 0;
 
-  mutable std::mutex mutex_;  ///< For all below.
   std::condition_variable_any changed_;
+  mutable std::mutex mutex_;  ///< For all below.
   Totals totals_;             ///< But for `echoed` and `up`.
   std::size_t workers_ = 0;   ///< Threads that wait for a client or serve one.
   std::size_t retrying_ = 0;  ///< Workers that pause, since they could not accept.
