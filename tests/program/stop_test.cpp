@@ -23,18 +23,6 @@ using test::contains;
 using test::same_bytes;
 using test::Server;
 
-bool is_free(std::uint16_t port) {
-  return test::eventually([port] {
-    try {
-      const echo::Listener listener(echo::resolve("127.0.0.1", port).front());
-      return true;
-    } catch (const std::system_error& error) {
-      REQUIRE(error.code() == std::errc::address_in_use);
-      return false;
-    }
-  });
-}
-
 }  // namespace
 
 TEST_CASE("a client in the middle of its data gets back every byte that had arrived", "[stop]") {
@@ -65,7 +53,7 @@ TEST_CASE("data that waits for a slow client is delivered before the end", "[sto
   const std::size_t sent = slow.send_until_blocked(data);
   server.signal(SIGTERM);
   server.wait_for_log("stopping on SIGTERM: 1 connection open, ");
-  CHECK(is_free(server.port()));
+  CHECK(test::is_free(server.port()));
   CHECK(same_bytes(slow.receive_all(), data.substr(0, sent)));
   CHECK(server.wait() == 0);
 }
@@ -182,7 +170,7 @@ TEST_CASE("at the limit a stop ends the server, and drops who waits in the queue
   CHECK(served.receive_all().empty());
   CHECK(queued.receive_until_end().data.empty());
   CHECK(server.wait() == 0);
-  CHECK(is_free(server.port()));
+  CHECK(test::is_free(server.port()));
   CHECK(test::count_of(server.log(), "connection accepted") == 1);
 }
 
@@ -196,7 +184,7 @@ TEST_CASE("a stop ends a server that can accept nobody, and gives the port back"
     more.emplace_back(server.port());
   server.wait_for_log("cannot accept");
   server.signal(SIGTERM);
-  CHECK(is_free(server.port()));
+  CHECK(test::is_free(server.port()));
   deaf.reset();
   CHECK(server.wait() == 0);
 }
@@ -208,6 +196,6 @@ TEST_CASE("a stop ends a server whose log is stuck", "[stop]") {
   const std::string data = test::pattern(1 << 20);
   REQUIRE(same_bytes(client.exchange(data), data));
   server.signal(SIGTERM);
-  CHECK(is_free(server.port()));
+  CHECK(test::is_free(server.port()));
   CHECK(server.wait() == 0);
 }

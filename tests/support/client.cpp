@@ -9,9 +9,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <exception>
+#include <future>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 #include "echo/system_call.hpp"
 
@@ -35,15 +36,14 @@ bool has(int fd, short events, milliseconds time = milliseconds(0)) {
 }  // namespace
 
 std::string pattern(std::size_t size, unsigned seed) {
-  std::string data(size, '\0');
   std::uint32_t state = seed * 2654435761U + 1;
-  constexpr std::size_t period = 1'000'003;
-  for (std::size_t i = 0; i < size && i < period; ++i) {
+  std::string data(std::min<std::size_t>(size, 1'000'003), '\0');
+  for (char& byte : data) {
     state = state * 1664525U + 1013904223U;
-    data[i] = static_cast<char>(state >> 24);
+    byte = static_cast<char>(state >> 24);
   }
-  for (std::size_t i = period; i < size; i += period)
-    data.replace(i, period, data, 0, std::min(period, size - i));
+  while (data.size() < size)
+    data.append(data, 0, size - data.size());
   return data;
 }
 
@@ -85,7 +85,8 @@ Sent Client::try_to_send(std::string_view data) {
 }
 
 std::size_t Client::send_until_blocked(std::string_view data) {
-  set_timeout(fd(), SO_SNDTIMEO, milliseconds(300));
+  use_small_buffer(65'536);
+  set_timeout(fd(), SO_SNDTIMEO, milliseconds(100));
   const Sent sent = try_to_send(data);
   if (sent.error != std::errc::resource_unavailable_try_again)
     throw std::logic_error("the sender was not blocked: " + sent.error.message());
@@ -132,26 +133,15 @@ Received Client::receive_until_end() {
 }
 
 std::string Client::exchange(std::string_view data) {
-  std::exception_ptr failure;
-  std::thread sender([&] {
-    try {
-      send(data);
-    } catch (...) {
-      failure = std::current_exception();
-    }
-  });
-  std::string received;
+  auto sent = std::async(std::launch::async, [&] { send(data); });
   try {
-    received = receive(data.size());
+    std::string received = receive(data.size());
+    sent.get();
+    return received;
   } catch (...) {
-    ::shutdown(fd(), SHUT_RDWR);
-    sender.join();
+    ::shutdown(fd(), SHUT_RDWR);  // Wakes the sender.
     throw;
   }
-  sender.join();
-  if (failure)
-    std::rethrow_exception(failure);
-  return received;
 }
 
 bool Client::is_unanswered() const {
@@ -196,17 +186,30 @@ Pair connected_pair() {
   return {listener.accept().value(), std::move(client)};
 }
 
-bool is_refused(std::uint16_t port) {
-  try {
-    Client client(port);
-    const Received received = client.receive_until_end();
-    return received.data.empty() && (!received.error || received.by_reset());
-  } catch (const std::system_error& error) {
-    if (error.code() == std::errc::connection_refused ||
-        error.code() == std::errc::connection_reset)
+std::size_t count_served(std::uint16_t port, std::size_t clients) {
+  std::vector<std::future<bool>> all;
+  for (std::size_t i = 0; i < clients; ++i)
+    all.push_back(std::async(std::launch::async, [port] {
+      try {
+        return Client(port).exchange("hello") == "hello";
+      } catch (const std::system_error&) {
+        return false;  // Refused, reset, or dropped from the queue.
+      }
+    }));
+  return static_cast<std::size_t>(std::ranges::count_if(all, [](auto& one) { return one.get(); }));
+}
+
+bool is_free(std::uint16_t port) {
+  return eventually([port] {
+    try {
+      const echo::Listener listener(echo::resolve("127.0.0.1", port).front());
       return true;
-    throw;
-  }
+    } catch (const std::system_error& error) {
+      if (error.code() != std::errc::address_in_use)
+        throw;
+      return false;
+    }
+  });
 }
 
 std::uint16_t port_of(const echo::Endpoint& endpoint) {

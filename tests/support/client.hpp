@@ -32,7 +32,7 @@ bool eventually(Condition condition, std::chrono::milliseconds patience = deadli
   while (!condition()) {
     if (std::chrono::steady_clock::now() > end)
       return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   return true;
 }
@@ -67,8 +67,8 @@ class Client {
   /// Marks the last byte as urgent (RFC 6093).
   void send_urgent(std::string_view data);
 
-  /// Sends until nothing more fits for a while, and waits for an echo to be there: then the server
-  /// has accepted it. Returns how many bytes were sent.
+  /// Makes the client's buffer small, sends until nothing more fits for a while, and waits for an
+  /// echo to be there: then the server has accepted it. Returns how many bytes were sent.
   std::size_t send_until_blocked(std::string_view data);
 
   /// Sends, and returns how an error ended it instead of throwing it.
@@ -116,8 +116,11 @@ struct Pair {
 };
 Pair connected_pair();
 
-/// Whether a client is refused, or dropped from the kernel's queue without an answer.
-bool is_refused(std::uint16_t port);
+/// How many of so many clients that come at the same moment get their echo, and no reset.
+std::size_t count_served(std::uint16_t port, std::size_t clients);
+
+/// Whether another one can listen there, at once or soon.
+bool is_free(std::uint16_t port);
 
 std::uint16_t port_of(const echo::Endpoint& endpoint);
 

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,13 +20,13 @@
 #include <utility>
 
 #include "echo/log.hpp"
+#include "echo/system_call.hpp"
 #include "matchers.hpp"
 #include "sandbox.hpp"
 
 namespace test {
 namespace {
 
-std::mutex stories_mutex;
 std::vector<Process*> processes;  ///< Those of this test that live.
 Words ended_stories;              ///< Of the others.
 
@@ -62,7 +63,6 @@ std::string joined(const Words& words) {
 }  // namespace
 
 Words stories() {
-  const std::lock_guard lock(stories_mutex);
   Words result = ended_stories;
   for (Process* process : processes)
     result.push_back(process->story());
@@ -70,65 +70,23 @@ Words stories() {
 }
 
 void forget_stories() {
-  const std::lock_guard lock(stories_mutex);
   ended_stories.clear();
 }
 
-Output::~Output() {
-  if (thread_.joinable())
-    thread_.join();
+int Output::start() {
+  file_ = echo::UniqueFd(echo::checked(::memfd_create("output", MFD_CLOEXEC), "make a file"));
+  return file_.get();
 }
 
-echo::UniqueFd Output::start() {
-  Pipe pipe;
-  pipe_ = std::move(pipe.read_end);
-  thread_ = std::thread(&Output::collect, this);
-  return std::move(pipe.write_end);
-}
-
-void Output::collect() {
+const std::string& Output::text() {
   std::array<char, 65'536> part{};
   for (;;) {
-    const auto count = ::read(pipe_.get(), part.data(), part.size());
-    const std::lock_guard lock(mutex_);
-    if (count > 0)
-      text_.append(part.data(), static_cast<std::size_t>(count));
-    else
-      ended_ = true;
-    changed_.notify_all();
-    if (ended_)
-      return;
+    const auto size = static_cast<off_t>(text_.size());
+    const auto count = ::pread(file_.get(), part.data(), part.size(), size);
+    if (count <= 0)
+      return text_;
+    text_.append(part.data(), static_cast<std::size_t>(count));
   }
-}
-
-bool Output::wait_for(std::string_view part, std::size_t count,
-                      std::chrono::milliseconds patience) {
-  std::unique_lock lock(mutex_);
-  // What was searched once is not searched again: the reader must not wait for that.
-  std::size_t searched = 0;
-  std::size_t seen = 0;
-  const auto found = [&] {
-    for (auto at = text_.find(part, searched); at != text_.npos; at = text_.find(part, searched)) {
-      ++seen;
-      searched = at + part.size();
-    }
-    if (text_.size() >= part.size())
-      searched = std::max(searched, text_.size() - part.size() + 1);
-    return seen >= count;
-  };
-  changed_.wait_for(lock, patience, [&] { return found() || ended_; });
-  return seen >= count;
-}
-
-void Output::wait_for_end() {
-  std::unique_lock lock(mutex_);
-  if (is_started())
-    changed_.wait_for(lock, deadline, [&] { return ended_; });
-}
-
-std::string Output::text() {
-  const std::lock_guard lock(mutex_);
-  return text_;
 }
 
 Process::Process(Words command, const Setup& setup)
@@ -139,24 +97,22 @@ Process::Process(Words command, const Setup& setup)
     if (!std::string_view(*entry).starts_with("ECHO_SERVER_"))
       environment.emplace_back(*entry);
 
+  Pipe input;
+  const auto first = [](std::optional<int> given, auto otherwise) {
+    return given ? *given : otherwise();
+  };
+  const std::array streams = {first(setup.in, [&] { return input.read_end.get(); }),
+                              first(setup.out, [&] { return out_.start(); }),
+                              first(setup.err, [&] { return err_.start(); })};
+  if (!setup.in)
+    input_ = std::move(input.write_end);
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
-  const auto give = [&](std::optional<int> fd, int number, auto make_pipe) {
-    if (fd == closed) {
+  for (int number = 0; number < 3; ++number)
+    if (const int fd = streams.at(static_cast<std::size_t>(number)); fd == closed)
       ::posix_spawn_file_actions_addclose(&actions, number);
-      return echo::UniqueFd();
-    }
-    echo::UniqueFd pipe = fd ? echo::UniqueFd() : make_pipe();
-    ::posix_spawn_file_actions_adddup2(&actions, fd.value_or(pipe.get()), number);
-    return pipe;
-  };
-  const echo::UniqueFd in = give(setup.in, STDIN_FILENO, [this] {
-    Pipe pipe;
-    input_ = std::move(pipe.write_end);
-    return std::move(pipe.read_end);
-  });
-  const echo::UniqueFd out = give(setup.out, STDOUT_FILENO, [this] { return out_.start(); });
-  const echo::UniqueFd err = give(setup.err, STDERR_FILENO, [this] { return err_.start(); });
+    else
+      ::posix_spawn_file_actions_adddup2(&actions, fd, number);
 
   Words words = command_;
   const int error = ::posix_spawnp(&pid_, words.front().c_str(), &actions, nullptr,
@@ -165,25 +121,19 @@ Process::Process(Words command, const Setup& setup)
   if (error != 0)
     throw std::system_error(error, std::system_category(), "run " + joined(command_));
   command_.insert(command_.begin(), setup.environment.begin(), setup.environment.end());
-  const std::lock_guard lock(stories_mutex);
   processes.push_back(this);
 }
 
 Process::~Process() {
-  std::string told = story();
-  {
-    const std::lock_guard lock(stories_mutex);
-    std::erase(processes, this);
-    ended_stories.push_back(std::move(told));
-    if (ended_stories.size() > 3)
-      ended_stories.erase(ended_stories.begin());
-  }
+  std::erase(processes, this);
+  ended_stories.push_back(story());
+  if (ended_stories.size() > 3)
+    ended_stories.erase(ended_stories.begin());
   if (is_running()) {
     // First as a user would, so that what watches a process at its end, such as gcov, sees it.
     signal(SIGTERM);
     if (!eventually([&] { return !is_running(); }, std::chrono::seconds(1))) {
-      // Also the child of a prefix command, which would hold the pipes.
-      ::kill(pid(), SIGKILL);
+      ::kill(pid(), SIGKILL);  // Also the child of a prefix command.
       ::kill(pid_, SIGKILL);
       ::waitpid(pid_, nullptr, 0);
     }
@@ -193,8 +143,7 @@ Process::~Process() {
 }
 
 void Process::check_faults() const {
-  std::ifstream in(strace_output_);
-  const std::string calls(std::istreambuf_iterator<char>(in), {});
+  const std::string calls = read_file(strace_output_);
   std::filesystem::remove(strace_output_);
   const bool happened =
       calls.find("(INJECTED") != calls.npos || calls.find("(DELAYED") != calls.npos;
@@ -233,31 +182,24 @@ int Process::wait(std::chrono::milliseconds patience, Place place) {
   if (!eventually([&] { return !is_running(); }, patience))
     throw std::runtime_error(std::string(place.file) + ':' + std::to_string(place.line) +
                              ": still running: " + joined(command_));
-  out_.wait_for_end();
-  err_.wait_for_end();
   return *status_;
 }
 
-void Process::wait_for(Output& output, const char* name, std::string_view part, std::size_t count,
-                       Place place) {
-  if (output.wait_for(part, count))
+void Process::wait_for(Output& output, std::string_view part, std::size_t count, Place place) {
+  bool has_ended = false;
+  std::size_t seen = 0;
+  eventually([&] {
+    has_ended = !is_running();  // Before the look: what was printed last is seen, too.
+    seen = count_of(output.text(), part);
+    return seen >= count || has_ended;
+  });
+  if (seen >= count)
     return;
   std::ostringstream text;
-  text << place.file << ':' << place.line << ": \"" << echo::escaped(part) << "\" is ";
-  if (count > 1)
-    text << count_of(output.text(), part) << " times instead of " << count << " times on " << name;
-  else
-    text << "not on " << name;
-  text << " of: " << joined(command_);
+  text << place.file << ':' << place.line << ": \"" << echo::escaped(part) << "\" is " << seen
+       << " times instead of " << count << " times on " << (&output == &out_ ? "stdout" : "stderr")
+       << " of: " << joined(command_);
   throw std::runtime_error(text.str());
-}
-
-void Process::wait_for_out(std::string_view part, std::size_t count, Place place) {
-  wait_for(out_, "stdout", part, count, place);
-}
-
-void Process::wait_for_err(std::string_view part, std::size_t count, Place place) {
-  wait_for(err_, "stderr", part, count, place);
 }
 
 pid_t Process::pid() const {
@@ -294,11 +236,15 @@ bool is_installed(const std::string& program) {
   return false;
 }
 
-std::string contents_of(const std::string& file) {
-  std::ifstream in(ECHO_SOURCE_DIR "/" + file);
+std::string read_file(const std::string& path) {
+  std::ifstream in(path);
   if (!in)
-    throw std::runtime_error("there is no " + file);
+    throw std::runtime_error("there is no " + path);
   return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::string contents_of(const std::string& file) {
+  return read_file(ECHO_SOURCE_DIR "/" + file);
 }
 
 }  // namespace test

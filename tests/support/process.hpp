@@ -4,13 +4,10 @@
 #include <sys/types.h>
 
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "client.hpp"
@@ -32,7 +29,7 @@ struct Place {
 /// For Setup: gives the process no such descriptor.
 constexpr int closed = -1;
 
-/// What a child process gets besides its arguments. What is left out is a pipe that the test reads.
+/// What a child process gets besides its arguments. What is left out is stored for the test.
 /// Name the members: `Server server({"-v"}, {.environment = {"TERM=dumb"}})`.
 struct Setup {
   Words environment = {};  ///< NAME=VALUE, added to the test's own, which has no ECHO_SERVER_ here.
@@ -43,31 +40,18 @@ struct Setup {
   std::string strace_output = {};         ///< Set by with_faults: where the faults must show.
 };
 
-/// Collects what comes out of a pipe until its end.
+/// What a process prints: into a file, so that nothing waits for a reader, and no line is dropped.
 class Output {
  public:
-  ~Output();
-
-  /// The end to be given to a child; close it here once the child has it.
-  echo::UniqueFd start();
-  bool is_started() const { return thread_.joinable(); }
-
-  /// Waits until the text has `count` times `part` in it; false when the deadline or the end of the
-  /// pipe comes first.
-  bool wait_for(std::string_view part, std::size_t count = 1,
-                std::chrono::milliseconds patience = deadline);
-  void wait_for_end();
-  std::string text();
+  /// The file, to be given to a child.
+  int start();
+  bool is_started() const { return static_cast<bool>(file_); }
+  /// All so far.
+  const std::string& text();
 
  private:
-  void collect();
-
-  echo::UniqueFd pipe_;
-  std::thread thread_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
+  echo::UniqueFd file_;
   std::string text_;
-  bool ended_ = false;
 };
 
 /// A child process; ended with the object if it is still running, by SIGKILL if SIGTERM is not
@@ -93,8 +77,12 @@ class Process {
 
   /// Wait until `part` was printed `count` times. Throw where it does not come: the test has failed
   /// and shows the whole output.
-  void wait_for_out(std::string_view part, std::size_t count = 1, Place place = Place::here());
-  void wait_for_err(std::string_view part, std::size_t count = 1, Place place = Place::here());
+  void wait_for_out(std::string_view part, std::size_t count = 1, Place place = Place::here()) {
+    wait_for(out_, part, count, place);
+  }
+  void wait_for_err(std::string_view part, std::size_t count = 1, Place place = Place::here()) {
+    wait_for(err_, part, count, place);
+  }
 
   /// Its id, or that of the child that it runs if there is a prefix.
   pid_t pid() const;
@@ -107,8 +95,7 @@ class Process {
   Output err_;
 
  private:
-  void wait_for(Output& output, const char* name, std::string_view part, std::size_t count,
-                Place place);
+  void wait_for(Output& output, std::string_view part, std::size_t count, Place place);
   void check_faults() const;
 
   Words command_;
@@ -138,6 +125,8 @@ Finished run(const std::string& program, const Words& arguments, std::string_vie
 /// Whether a program of this name is in PATH.
 bool is_installed(const std::string& program);
 
+/// All of a file; throws where there is none.
+std::string read_file(const std::string& path);
 /// A file of the project, by its path from the top.
 std::string contents_of(const std::string& file);
 

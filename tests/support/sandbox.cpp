@@ -8,8 +8,6 @@
 #include <array>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <stdexcept>
 #include <system_error>
 
@@ -75,17 +73,20 @@ Terminal::Terminal() : ours(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)) {
   theirs = echo::UniqueFd(checked(::open(name.data(), O_RDWR | O_NOCTTY | O_CLOEXEC), name.data()));
 }
 
-std::string Terminal::read_until(const std::string& part) {
+std::string read_some(const echo::UniqueFd& fd) {
+  pollfd readable{fd.get(), POLLIN, 0};
+  if (::poll(&readable, 1, static_cast<int>(std::chrono::milliseconds(deadline).count())) != 1)
+    throw std::runtime_error("nothing comes to be read");
+  std::string text(65'536, '\0');
+  text.resize(
+      static_cast<std::size_t>(checked(::read(fd.get(), text.data(), text.size()), "read")));
+  return text;
+}
+
+std::string Terminal::read_until(const std::string& part) const {
   std::string text;
-  while (text.find(part) == text.npos) {
-    pollfd readable{ours.get(), POLLIN, 0};
-    const auto patience = std::chrono::milliseconds(deadline);
-    if (::poll(&readable, 1, static_cast<int>(patience.count())) != 1)
-      throw std::runtime_error("no \"" + part + "\" on the terminal, but: " + text);
-    std::array<char, 4096> some{};
-    text.append(some.data(), static_cast<std::size_t>(checked(
-                                 ::read(ours.get(), some.data(), some.size()), "read a terminal")));
-  }
+  while (text.find(part) == text.npos)
+    text += read_some(ours);
   return text;
 }
 
@@ -106,11 +107,6 @@ TemporaryFile::TemporaryFile()
 
 TemporaryFile::~TemporaryFile() {
   std::filesystem::remove(path_);
-}
-
-std::string TemporaryFile::text() const {
-  std::ifstream in(path_);
-  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 }  // namespace test

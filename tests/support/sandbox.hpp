@@ -36,8 +36,8 @@ class Network {
 struct Terminal {
   Terminal();
 
-  /// What a reader sees until `part` comes; throws at the deadline.
-  std::string read_until(const std::string& part);
+  /// What a reader sees until `part` comes.
+  std::string read_until(const std::string& part) const;
 
   echo::UniqueFd ours;
   echo::UniqueFd theirs;
@@ -49,6 +49,9 @@ struct Pipe {
   echo::UniqueFd read_end;
   echo::UniqueFd write_end;
 };
+
+/// What can be read now, or as soon as something comes; empty at the end. Throws at the deadline.
+std::string read_some(const echo::UniqueFd& fd);
 
 /// /dev/full, to be written to.
 echo::UniqueFd open_full_disk();
@@ -62,7 +65,7 @@ class TemporaryFile {
 
   const std::string& path() const { return path_; }
   int fd() const { return fd_.get(); }
-  std::string text() const;
+  std::string text() const { return read_file(path_); }
 
  private:
   std::string path_;

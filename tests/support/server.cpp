@@ -4,9 +4,10 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 #include <iterator>
+#include <sstream>
 #include <stdexcept>
+#include <thread>
 
 #include "echo/system_call.hpp"
 
@@ -17,10 +18,6 @@ Words command_of(const Words& more) {
   Words command = {ECHO_SERVER_BINARY, "--host", "127.0.0.1", "--port", "0"};
   command.insert(command.end(), more.begin(), more.end());
   return command;
-}
-
-std::ifstream file_of(const Server& server, const std::string& name) {
-  return std::ifstream("/proc/" + std::to_string(server.pid()) + "/" + name);
 }
 
 }  // namespace
@@ -46,12 +43,12 @@ int Server::stop(int number, Place place) {
   return wait(deadline, place);
 }
 
-std::size_t Server::status_number(const std::string& name) const {
-  std::ifstream status = file_of(*this, "status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with(name + ":"))
-      return std::stoul(line.substr(name.size() + 1));
-  throw std::runtime_error("no " + name);
+std::string Server::status(const std::string& name) const {
+  const std::string text = read_file("/proc/" + std::to_string(pid()) + "/status");
+  const auto at = text.find('\n' + name + ":\t");
+  if (at == text.npos)
+    throw std::runtime_error("no " + name);
+  return text.substr(at + name.size() + 3);
 }
 
 std::size_t Server::open_descriptors() const {
@@ -59,14 +56,8 @@ std::size_t Server::open_descriptors() const {
   return static_cast<std::size_t>(std::distance(begin(entries), end(entries)));
 }
 
-bool Server::is_stopped() const {
-  std::ifstream status = file_of(*this, "status");
-  const std::string text(std::istreambuf_iterator<char>(status), {});
-  return text.find("State:\tT") != text.npos;
-}
-
 std::chrono::milliseconds Server::processor_time() const {
-  std::ifstream stat = file_of(*this, "stat");
+  std::istringstream stat(read_file("/proc/" + std::to_string(pid()) + "/stat"));
   std::string field;
   for (int i = 1; i < 14; ++i)
     stat >> field;
@@ -74,6 +65,12 @@ std::chrono::milliseconds Server::processor_time() const {
   long system = 0;
   stat >> user >> system;
   return std::chrono::milliseconds((user + system) * 1000 / ::sysconf(_SC_CLK_TCK));
+}
+
+bool Server::is_at_rest() const {
+  const auto before = processor_time();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // The time that is measured.
+  return processor_time() - before < std::chrono::milliseconds(100);
 }
 
 void Server::set_limit(int resource, rlim_t soft) const {

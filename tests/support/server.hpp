@@ -38,12 +38,16 @@ class Server : public Process {
   /// Signals it, and waits for its end; the same as `wait` tells.
   int stop(int number = SIGTERM, Place place = Place::here());
 
-  /// A number from /proc/PID/status: "VmRSS" in KiB, "Threads".
-  std::size_t status_number(const std::string& name) const;
+  /// A line of /proc/PID/status, and what follows: "T (stopped)..." for "State".
+  std::string status(const std::string& name) const;
+  /// A number from there: "VmRSS" in KiB, "Threads".
+  std::size_t status_number(const std::string& name) const { return std::stoul(status(name)); }
   std::size_t open_descriptors() const;
-  bool is_stopped() const;  ///< By SIGSTOP and its like.
+  bool is_stopped() const { return status("State").front() == 'T'; }  ///< By SIGSTOP and its like.
   /// Processor time used so far.
   std::chrono::milliseconds processor_time() const;
+  /// Whether it uses hardly any processor time for a while.
+  bool is_at_rest() const;
 
   /// Sets the soft limit of a resource (prlimit(2)), and back to the hard limit.
   void set_limit(int resource, rlim_t soft) const;
