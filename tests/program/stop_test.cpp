@@ -29,7 +29,7 @@ TEST_CASE("a client in the middle of its data gets back every byte that had arri
   for (const int signal : {SIGINT, SIGTERM}) {
     Server server({"-c", "64k"});
     Client client(server.port());
-    const std::string data = test::pattern(50 << 20);
+    const std::string data = test::pattern(20 << 20);
     auto sent = std::async(std::launch::async, [&] { return client.try_to_send(data); });
     std::string received = client.receive(5 << 20);
     server.signal(signal);
@@ -49,12 +49,11 @@ TEST_CASE("a client in the middle of its data gets back every byte that had arri
 TEST_CASE("data that waits for a slow client is delivered before the end", "[stop]") {
   Server server({"-c", "4k", "--drain-timeout", "1h"});
   Client slow(server.port());
-  const std::string data = test::pattern(64 << 20);
-  const std::size_t sent = slow.send_until_blocked(data);
+  const std::size_t sent = slow.send_until_blocked(test::more_than_fits());
   server.signal(SIGTERM);
   server.wait_for_log("stopping on SIGTERM: 1 connection open, ");
   CHECK(test::is_free(server.port()));
-  CHECK(same_bytes(slow.receive_all(), data.substr(0, sent)));
+  CHECK(same_bytes(slow.receive_all(), test::more_than_fits().substr(0, sent)));
   CHECK(server.wait() == 0);
 }
 
@@ -63,10 +62,9 @@ TEST_CASE("what a client's system sends with its last acknowledgement is echoed,
   // to send what the closed window held back.
   Server server({"-c", "4k"}, test::with_faults("ioctl:delay_enter=10000"));
   Client slow(server.port());
-  const std::string data = test::pattern(64 << 20);
-  const std::size_t sent = slow.send_until_blocked(data);
+  const std::size_t sent = slow.send_until_blocked(test::more_than_fits());
   server.signal(SIGTERM);
-  CHECK(same_bytes(slow.receive_all(), data.substr(0, sent)));
+  CHECK(same_bytes(slow.receive_all(), test::more_than_fits().substr(0, sent)));
   CHECK(server.wait() == 0);
 }
 
@@ -82,9 +80,7 @@ TEST_CASE("a drain that waits for clients costs no processor time", "[stop]") {
   server.wait_for_clients(100);
   server.signal(SIGTERM);
   server.wait_for_log("stopping on SIGTERM: 100 connections open");
-  const auto before = server.processor_time();
-  std::this_thread::sleep_for(1s);  // The time over which it is measured.
-  CHECK(server.processor_time() - before < 300ms);
+  CHECK(server.is_at_rest());
   deaf.clear();
   CHECK(server.wait() == 0);
 }
@@ -93,7 +89,7 @@ TEST_CASE("a client that is gone does not hold up the stop", "[stop]") {
   Server server({"--drain-timeout", "1h"});
   Client client(server.port());
   const std::string address = client.address();
-  client.send_until_blocked(test::pattern(64 << 20));
+  client.send_until_blocked(test::more_than_fits());
   server.signal(SIGTERM);
   server.wait_for_log("stopping on SIGTERM");
   client.half_close();
@@ -105,14 +101,14 @@ TEST_CASE("a client that is gone does not hold up the stop", "[stop]") {
 }
 
 TEST_CASE("a client that never reads is cut when the drain is over, with status 0", "[stop]") {
-  for (const std::string drain : {"0", "500ms"}) {
+  for (const std::string drain : {"0", "200ms"}) {
     Server server({"-c", "4k", "--drain-timeout", drain});
     Client deaf(server.port());
-    deaf.send_until_blocked(test::pattern(64 << 20));
+    deaf.send_until_blocked(test::more_than_fits());
     const auto start = Clock::now();
     CHECK(server.stop(SIGINT) == 0);
     if (drain != "0")
-      CHECK(Clock::now() - start >= 500ms);
+      CHECK(Clock::now() - start >= 200ms);
     CHECK_THAT(server.log(),
                contains("[info] connection from " + deaf.address() + " closed by the stop ("));
   }
@@ -177,7 +173,7 @@ TEST_CASE("at the limit a stop ends the server, and drops who waits in the queue
 TEST_CASE("a stop ends a server that can accept nobody, and gives the port back", "[stop]") {
   Server server({"-c", "4k", "--drain-timeout", "1h"});
   Client deaf(server.port());
-  deaf.send_until_blocked(test::pattern(64 << 20));
+  deaf.send_until_blocked(test::more_than_fits());
   server.set_limit(RLIMIT_NOFILE, server.open_descriptors());
   std::vector<Client> more;
   for (int i = 0; i < 12; ++i)
@@ -186,16 +182,5 @@ TEST_CASE("a stop ends a server that can accept nobody, and gives the port back"
   server.signal(SIGTERM);
   CHECK(test::is_free(server.port()));
   deaf.reset();
-  CHECK(server.wait() == 0);
-}
-
-TEST_CASE("a stop ends a server whose log is stuck", "[stop]") {
-  const test::Pipe pipe;
-  Server server({"-v"}, {.err = pipe.write_end.get()});
-  Client client(server.port());
-  const std::string data = test::pattern(1 << 20);
-  REQUIRE(same_bytes(client.exchange(data), data));
-  server.signal(SIGTERM);
-  CHECK(test::is_free(server.port()));
   CHECK(server.wait() == 0);
 }
