@@ -9,22 +9,15 @@
 #include "sandbox.hpp"
 #include "server.hpp"
 
-namespace {
-
-using test::Client;
-using test::contains;
-using test::same_bytes;
-using test::Server;
-
-}  // namespace
+using namespace test;
 
 TEST_CASE("what netcat sends comes back identical at any chunk size", "[bytes]") {
-  test::need_program("nc");
-  const std::string data = test::pattern(300'000);
+  need_program("nc");
+  const std::string data = pattern(300'000);
   for (const char* size : {"3", "16", "4096", "65537", "1M"}) {
     CAPTURE(size);
     Server server({"-c", size});
-    const auto netcat = test::run("nc", {"-N", "127.0.0.1", std::to_string(server.port())}, data);
+    const auto netcat = run("nc", {"-N", "127.0.0.1", std::to_string(server.port())}, data);
     CHECK(netcat.status == 0);
     CHECK(same_bytes(netcat.out, data));
   }
@@ -35,19 +28,19 @@ TEST_CASE("messages about as long as the chunk come back at once, and without mo
   // With a stall of 40 ms each, as of Nagle, these would take more than the deadline.
   Server server({"--log-level", "warn"});
   Client client(server.port());
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   for (std::size_t i = 0; i < 1000; ++i) {
-    const std::string message = test::pattern(1 + i % 100, static_cast<unsigned>(i));
+    const std::string message = pattern(1 + i % 100, static_cast<unsigned>(i));
     REQUIRE(client.exchange(message) == message);
   }
-  CHECK(std::chrono::steady_clock::now() - start < test::deadline);
+  CHECK(Clock::now() - start < deadline);
 }
 
 TEST_CASE("a client that half-closes and reads late gets all of its bytes, then end of file",
           "[bytes]") {
   Server server;
   Client client(server.port());
-  const std::string data = test::pattern(60'000);
+  const std::string data = pattern(60'000);
   client.send(data);
   client.half_close();
   server.wait_for_log("no more data from " + client.address() + " (60000 bytes");
@@ -62,16 +55,16 @@ TEST_CASE("chunks that wait go back together, and none is longer than asked for"
   const std::string sending = "sending data back to " + client.address();
   server.wait_for_log(sending + ": 1000 bytes");
   // At times a part of a message is there before the rest.
-  CHECK(test::count_of(server.log(), sending) <= 2 * 20);
-  CHECK(test::count_of(server.log(), "received 16 bytes from") >= 20 * 50);
-  CHECK(test::count_of(server.log(), "received 17 bytes from") == 0);
+  CHECK(count_of(server.log(), sending) <= 2 * 20);
+  CHECK(count_of(server.log(), "received 16 bytes from") >= 20 * 50);
+  CHECK(count_of(server.log(), "received 17 bytes from") == 0);
 }
 
 TEST_CASE("a client that never reads holds up nobody, and costs neither time nor memory",
           "[bytes]") {
   Server server({"-c", "64k"});
   Client deaf(server.port());
-  const std::size_t sent = deaf.send_until_blocked(test::more_than_fits());
+  const std::size_t sent = deaf.send_until_blocked(more_than_fits());
   const Client silent(server.port());
   Client other(server.port());
   CHECK(other.exchange("hello") == "hello");
@@ -79,19 +72,19 @@ TEST_CASE("a client that never reads holds up nobody, and costs neither time nor
   for (int i = 0; i < 100; ++i)
     REQUIRE(other.exchange("hello") == "hello");
   CHECK(server.is_at_rest());
-  if (!test::sanitized)
+  if (!sanitized)
     CHECK(server.status_number("VmRSS") < memory + 1024);
   deaf.half_close();
-  CHECK(same_bytes(deaf.receive_all(), test::more_than_fits().substr(0, sent)));
+  CHECK(same_bytes(deaf.receive_all(), more_than_fits().substr(0, sent)));
 }
 
 TEST_CASE("a client that is killed ends its own connection only, is counted and logged",
           "[bytes]") {
-  test::need_program("nc");
+  need_program("nc");
   Server server;
   Client other(server.port());
   REQUIRE(other.exchange("hello") == "hello");
-  test::Process killed({"nc", "127.0.0.1", std::to_string(server.port())});
+  Process killed({"nc", "127.0.0.1", std::to_string(server.port())});
   killed.write("hello\n");
   killed.wait_for_out("hello\n");
   killed.signal(SIGKILL);
@@ -107,8 +100,8 @@ TEST_CASE("a thousand clients at once each get their own bytes", "[bytes]") {
   std::vector<Client> clients;
   for (unsigned i = 0; i < 1000; ++i) {
     clients.emplace_back(server.port());
-    clients.back().send(test::pattern(5000, i + 1));
+    clients.back().send(pattern(5000, i + 1));
   }
   for (unsigned i = 0; i < 1000; ++i)
-    REQUIRE(same_bytes(clients[i].receive(5000), test::pattern(5000, i + 1)));
+    REQUIRE(same_bytes(clients[i].receive(5000), pattern(5000, i + 1)));
 }

@@ -7,11 +7,9 @@
 #include "sandbox.hpp"
 #include "server.hpp"
 
-namespace {
+using namespace test;
 
-using test::Client;
-using test::contains;
-using test::Server;
+namespace {
 
 /// A client that gets its echo and closes.
 void serve_one(std::uint16_t port) {
@@ -28,22 +26,22 @@ TEST_CASE("the server accepts exactly so many clients, gives the port back and e
   for (const std::string connections : {"1", "2", "1024"}) {
     CAPTURE(connections);
     Server server({"--exit-after", "3", "--max-connections", connections});
-    CHECK(test::count_served(server.port(), 10) == 3);
+    CHECK(count_served(server.port(), 10) == 3);
     CHECK(server.wait() == 0);
-    CHECK(test::count_of(server.log(), "connection accepted") == 3);
+    CHECK(count_of(server.log(), "connection accepted") == 3);
     CHECK_THAT(server.log(), contains("] stopped: 3 connections served, 15 bytes"));
   }
 }
 
 TEST_CASE("not one client too many is accepted while the listener closes", "[exit]") {
   // There is time for another accept before the shutdown of the listener, which comes first.
-  Server server({"--exit-after", "1"}, test::with_faults("shutdown:delay_enter=300000:when=1"));
+  Server server({"--exit-after", "1"}, with_faults("shutdown:delay_enter=300000:when=1"));
   Client first(server.port());
   const Client second(server.port());
   CHECK(first.exchange("1") == "1");
   first.half_close();
   CHECK(server.wait() == 0);
-  CHECK(test::count_of(server.log(), "connection accepted") == 1);
+  CHECK(count_of(server.log(), "connection accepted") == 1);
 }
 
 TEST_CASE("the port is free while the last clients are still served", "[exit]") {
@@ -52,7 +50,7 @@ TEST_CASE("the port is free while the last clients are still served", "[exit]") 
   Client second(server.port());
   CHECK(first.exchange("1") == "1");
   CHECK(second.exchange("2") == "2");
-  CHECK(test::is_free(server.port()));
+  CHECK(is_free(server.port()));
   first.half_close();
   CHECK(second.exchange("still here") == "still here");
   CHECK(server.is_running());
@@ -102,7 +100,7 @@ TEST_CASE("a client that closes before its reply has failed, whatever its length
     CAPTURE(size);
     Server server({"--exit-after", "1", "--delay", "100ms"});
     Client client(server.port());
-    client.send(test::pattern(size));
+    client.send(pattern(size));
     client.close();
     CHECK(server.wait() == 3);
     CHECK_THAT(server.log(), contains("stopped: 1 connection served, 1 failed, "));
@@ -113,10 +111,10 @@ TEST_CASE("a client that takes its time to read ends well", "[exit]") {
   Server server({"--exit-after", "1", "-c", "4k"});
   Client client(server.port());
   client.use_small_buffer(65'536);
-  const std::string data = test::pattern(1 << 20);
+  const std::string data = pattern(1 << 20);
   client.send(data);
   client.half_close();
   CHECK(server.is_running());
-  CHECK(test::same_bytes(client.receive_all(), data));
+  CHECK(same_bytes(client.receive_all(), data));
   CHECK(server.wait() == 0);
 }

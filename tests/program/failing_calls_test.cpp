@@ -11,13 +11,10 @@
 #include "sandbox.hpp"
 #include "server.hpp"
 
-namespace {
-
+using namespace test;
 using namespace std::chrono_literals;
-using test::Client;
-using test::contains;
-using test::Server;
-using test::with_faults;
+
+namespace {
 
 const std::string lost =
     "[error] cannot accept: the listening socket was taken away; open connections may finish\n";
@@ -33,8 +30,8 @@ TEST_CASE("interrupted calls are neither an error nor the end of a wait", "[fail
     CAPTURE(tamper);
     Server server({"-v"}, with_faults(tamper));
     Client client(server.port());
-    const std::string data = test::pattern(2000);
-    CHECK(test::same_bytes(client.exchange(data), data));
+    const std::string data = pattern(2000);
+    CHECK(same_bytes(client.exchange(data), data));
     client.half_close();
     CHECK(client.receive_all().empty());
     CHECK(server.stop() == 0);
@@ -57,9 +54,9 @@ TEST_CASE("whatever accept lacks, the next client is served", "[failing_calls]")
     if (is_trouble)
       server.wait_for_log("[error] accepting connections again\n");
     CHECK(server.stop() == 0);
-    CHECK(test::count_of(server.log(), "[error] cannot accept: " + std::string(words) +
-                                           "; will try again\n") == (is_trouble ? 1 : 0));
-    CHECK(test::count_of(server.log(), "[error]") == (is_trouble ? 2 : 0));
+    CHECK(count_of(server.log(), "[error] cannot accept: " + std::string(words) +
+                                     "; will try again\n") == (is_trouble ? 1 : 0));
+    CHECK(count_of(server.log(), "[error]") == (is_trouble ? 2 : 0));
   }
 }
 
@@ -80,7 +77,7 @@ TEST_CASE(
   CHECK(client.receive_all().empty());
   CHECK(server.wait() == 1);
   CHECK_THAT(server.log(), contains("stopped: 2 connections served, 20 bytes echoed"));
-  CHECK(test::count_of(server.log(), "[error]") == 1);
+  CHECK(count_of(server.log(), "[error]") == 1);
 
   Server with_verdict({"--exit-after", "5"}, with_faults("accept4:error=EINVAL"));
   CHECK(with_verdict.wait() == 1);
@@ -107,8 +104,7 @@ TEST_CASE("what cannot be had at the start is an error that names it", "[failing
         std::pair("clone,clone3:error=EAGAIN",
                   "start a thread: Resource temporarily unavailable")}) {
     CAPTURE(tamper);
-    const auto finished =
-        test::run_server({"--host", "127.0.0.1", "--port", "0"}, with_faults(tamper));
+    const auto finished = run_server({"--host", "127.0.0.1", "--port", "0"}, with_faults(tamper));
     CHECK(finished.status == 1);
     CHECK(finished.out.empty());
     CHECK(finished.err == "echo-server: cannot " + std::string(text) + '\n');
@@ -116,10 +112,10 @@ TEST_CASE("what cannot be had at the start is an error that names it", "[failing
 }
 
 TEST_CASE("a limit that cannot be read or raised changes nothing else", "[failing_calls]") {
-  test::need_own_memory();
+  need_own_memory();
   for (const std::string calls : {"prlimit64,setrlimit", "prlimit64,getrlimit"}) {
-    Server server(
-        {}, test::with_limit("nofile=64:333", with_faults("?" + calls + ":error=EPERM:when=2+")));
+    Server server({},
+                  with_limit("nofile=64:333", with_faults("?" + calls + ":error=EPERM:when=2+")));
     std::vector<Client> clients;
     for (int i = 0; i < 20; ++i)
       CHECK(clients.emplace_back(server.port()).exchange("hello") == "hello");
@@ -134,7 +130,7 @@ TEST_CASE("where a sandbox refuses a call the server neither spins nor is deaf t
   std::list<Server> servers;  // All are looked at for the same time.
   for (const std::string& call : calls) {
     CAPTURE(call);
-    Server& server = servers.emplace_back(test::Words(), with_faults(call + ":error=EPERM"));
+    Server& server = servers.emplace_back(Words(), with_faults(call + ":error=EPERM"));
     Client client(server.port());
     client.try_to_send("hello");
     if (call == "ioctl" || call == "getsockopt" || call == "rt_sigtimedwait")
@@ -154,14 +150,14 @@ TEST_CASE("where a sandbox refuses a call the server neither spins nor is deaf t
 }
 
 TEST_CASE("no /proc is needed", "[failing_calls]") {
-  test::need_own_memory();  // A sanitizer needs it.
-  const test::Setup setup{
+  need_own_memory();  // A sanitizer needs it.
+  const Setup setup{
       .prefix = {"unshare", "--mount", "sh", "-c", "umount -l /proc && exec \"$0\" \"$@\""}};
-  if (test::run("true", {}, "", setup).status != 0)
-    test::skip("no mount namespaces here");
+  if (run("true", {}, "", setup).status != 0)
+    skip("no mount namespaces here");
   Server server({"-v"}, setup);
-  const std::string data = test::pattern(1 << 20);
-  CHECK(test::same_bytes(Client(server.port()).exchange(data), data));
+  const std::string data = pattern(1 << 20);
+  CHECK(same_bytes(Client(server.port()).exchange(data), data));
   server.wait_for_log("connection accepted");
   CHECK(server.stop() == 0);
 }

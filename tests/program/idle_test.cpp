@@ -8,26 +8,20 @@
 #include "matchers.hpp"
 #include "server.hpp"
 
-namespace {
-
+using namespace test;
 using namespace std::chrono_literals;
-using test::Client;
-using test::contains;
-using test::Server;
-
-}  // namespace
 
 TEST_CASE("the idle timeout closes idle and stalled clients and no busy one", "[idle][slow]") {
   Server server({"--idle-timeout", "2s", "-c", "4k"});
   Client stalled(server.port());
-  stalled.send_until_blocked(test::more_than_fits());
+  stalled.send_until_blocked(more_than_fits());
   Client idle(server.port());
   Client busy(server.port());  // The last, for to set up the others takes time, too.
   const auto is_closed = [&](const Client& client) {
-    return test::count_of(server.log(), "[info] connection from " + client.address() +
-                                            " closed for idling (") > 0;
+    return count_of(server.log(),
+                    "[info] connection from " + client.address() + " closed for idling (") > 0;
   };
-  CHECK(test::eventually(
+  CHECK(eventually(
       [&] { return busy.exchange("busy") == "busy" && is_closed(idle) && is_closed(stalled); }));
   CHECK(idle.receive_all().empty());
   CHECK(busy.exchange("busy") == "busy");
@@ -52,7 +46,7 @@ TEST_CASE("a client that reads slowly is not idle", "[idle][slow]") {
   Server server({"--idle-timeout", "1s", "-c", "64k"});
   Client client(server.port());
   client.use_small_buffer(65'536);
-  const std::string data = test::pattern(16 << 20);
+  const std::string data = pattern(16 << 20);
   auto sent = std::async(std::launch::async, [&] { return client.try_to_send(data); });
   std::string received;
   for (int i = 0; i < 125; ++i) {
@@ -61,5 +55,5 @@ TEST_CASE("a client that reads slowly is not idle", "[idle][slow]") {
   }
   received += client.receive(data.size() - received.size());
   CHECK(sent.get().size == data.size());
-  CHECK(test::same_bytes(received, data));
+  CHECK(same_bytes(received, data));
 }

@@ -9,12 +9,10 @@
 #include "sandbox.hpp"
 #include "server.hpp"
 
-namespace {
-
+using namespace test;
 using namespace std::chrono_literals;
-using test::Client;
-using test::contains;
-using test::Server;
+
+namespace {
 
 void short_connection(std::uint16_t port) {
   Client client(port);
@@ -26,7 +24,7 @@ void short_connection(std::uint16_t port) {
 /// Until all workers that wait at the start are there, or as many as there may be.
 void wait_for_workers(const Server& server, std::size_t count) {
   // Beside them there are the foreman and the thread for signals.
-  REQUIRE(test::eventually([&] { return server.status_number("Threads") == count + 2; }));
+  REQUIRE(eventually([&] { return server.status_number("Threads") == count + 2; }));
 }
 
 /// Eight workers wait. For one more a stack's worth of memory is missing.
@@ -54,16 +52,16 @@ TEST_CASE("at the limit the next client waits, and is served when a place is fre
     for (Client& client : served)
       CHECK(client.exchange("still here") == "still here");
     CHECK(waiting.is_unanswered());
-    CHECK(test::count_of(server.log(), "connection accepted") == limit);
+    CHECK(count_of(server.log(), "connection accepted") == limit);
     served.pop_back();
     CHECK(waiting.receive(4) == "next");
     CHECK(server.stop() == 0);
-    CHECK(test::count_of(server.log(), line) == (limit > 1 ? 2 : 0));
+    CHECK(count_of(server.log(), line) == (limit > 1 ? 2 : 0));
   }
 }
 
 TEST_CASE("the soft limit of open files is raised to the hard limit", "[limits]") {
-  Server server({}, test::with_limit("nofile=64:333"));
+  Server server({}, with_limit("nofile=64:333"));
   rlimit limit{};
   REQUIRE(::prlimit(server.pid(), RLIMIT_NOFILE, nullptr, &limit) == 0);
   CHECK(limit.rlim_cur == 333);
@@ -92,7 +90,7 @@ TEST_CASE("without descriptors the server goes on, and says so and when it accep
 
 TEST_CASE("that no descriptor is left is said only when a client may wait for one", "[limits]") {
   // Each worker that waits holds one for the client to come.
-  Server few({"--log-level", "debug"}, test::with_limit("nofile=9:9"));
+  Server few({"--log-level", "debug"}, with_limit("nofile=9:9"));
   CHECK(Client(few.port()).exchange("hello") == "hello");
   CHECK(Client(few.port()).exchange("hello") == "hello");
   CHECK(few.stop() == 0);
@@ -106,14 +104,13 @@ TEST_CASE("trouble is told at most every five seconds", "[limits][slow]") {
   for (int i = 0; i < 20; ++i)
     clients.emplace_back(server.port());
   server.wait_for_log("cannot accept");
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   server.wait_for_log("cannot accept", 2);
-  CHECK(std::chrono::steady_clock::now() - start >=
-        4s);  // Noise makes it longer, or little shorter.
+  CHECK(Clock::now() - start >= 4s);  // Noise makes it longer, or little shorter.
 }
 
 TEST_CASE("a thread that could not be started is tried again, whoever stays", "[limits]") {
-  test::need_own_memory();
+  need_own_memory();
   Server server;
   leave_no_room_for_threads(server);
   std::vector<Client> clients;
@@ -132,12 +129,12 @@ TEST_CASE("a thread that could not be started is tried again, whoever stays", "[
   for (int i = 0; i < 20; ++i)
     CHECK(clients.emplace_back(server.port()).exchange("more") == "more");
   CHECK(server.stop() == 0);
-  CHECK(test::count_of(server.log(), "cannot start a worker thread") == 1);
-  CHECK(test::count_of(server.log(), "[error] accepting connections again\n") == 1);
+  CHECK(count_of(server.log(), "cannot start a worker thread") == 1);
+  CHECK(count_of(server.log(), "[error] accepting connections again\n") == 1);
 }
 
 TEST_CASE("that no thread can be started is said by nobody while workers still wait", "[limits]") {
-  test::need_own_memory();
+  need_own_memory();
   Server server;
   leave_no_room_for_threads(server);
   for (int i = 0; i < 20; ++i)
@@ -147,7 +144,7 @@ TEST_CASE("that no thread can be started is said by nobody while workers still w
 }
 
 TEST_CASE("a client for whom there is no memory is closed, and the next one served", "[limits]") {
-  test::need_own_memory();
+  need_own_memory();
   // All workers are there with the first client, so that none is to be started without memory.
   Server server({"--chunk-size", "16M", "--max-connections", "9"});
   Client first(server.port());
@@ -163,7 +160,7 @@ TEST_CASE("a client for whom there is no memory is closed, and the next one serv
 }
 
 TEST_CASE("an error keeps its name where memory is short", "[limits]") {
-  test::need_own_memory();
+  need_own_memory();
   Server server({"--idle-timeout", "1s", "--max-connections", "9"});
   Client first(server.port());  // Without it eight workers would do.
   REQUIRE(first.exchange("hello") == "hello");
@@ -180,7 +177,7 @@ TEST_CASE("an error keeps its name where memory is short", "[limits]") {
 }
 
 TEST_CASE("without any memory a signal does not abort the server", "[limits]") {
-  test::need_own_memory();
+  need_own_memory();
   Server server;
   Client client(server.port());
   REQUIRE(client.exchange("hello") == "hello");
@@ -204,8 +201,8 @@ TEST_CASE("of the workers that a burst of clients started at most 16 stay", "[li
       REQUIRE(client.exchange("x") == "x");
     clients.clear();
     // Beside these the foreman, the thread for signals, and one that a sanitizer may have.
-    const std::size_t most = 16 + 2 + (test::sanitized ? 1 : 0);
-    CHECK(test::eventually([&] { return server.status_number("Threads") <= most; }));
+    const std::size_t most = 16 + 2 + (sanitized ? 1 : 0);
+    CHECK(eventually([&] { return server.status_number("Threads") <= most; }));
   }
 }
 
@@ -218,9 +215,9 @@ TEST_CASE("thousands of resets leave nothing behind but a line each", "[limits]"
     Client(server.port()).reset();
   short_connection(server.port());
   // Each worker that waits may hold one.
-  CHECK(test::eventually([&] { return server.open_descriptors() <= descriptors + 16; }));
+  CHECK(eventually([&] { return server.open_descriptors() <= descriptors + 16; }));
   CHECK(server.stop() == 0);
-  CHECK(test::count_of(server.log(), "connection accepted") == resets + 2);
-  CHECK(test::count_of(server.log(), "\n") == 2 * (resets + 2) + 3);
-  CHECK(test::count_of(server.log(), "Connection reset by peer") > 0);
+  CHECK(count_of(server.log(), "connection accepted") == resets + 2);
+  CHECK(count_of(server.log(), "\n") == 2 * (resets + 2) + 3);
+  CHECK(count_of(server.log(), "Connection reset by peer") > 0);
 }

@@ -15,19 +15,16 @@
 #include "sandbox.hpp"
 #include "server.hpp"
 
-namespace {
+using namespace test;
+using namespace std::chrono_literals;
 
-using test::Client;
-using test::contains;
-using test::Server;
-using test::Setup;
-using test::Terminal;
+namespace {
 
 /// Enough debug lines to fill any pipe or terminal that nobody reads.
 void flood(std::uint16_t port) {
   Client client(port);
-  const std::string data = test::pattern(100'000);
-  REQUIRE(test::same_bytes(client.exchange(data), data));
+  const std::string data = pattern(100'000);
+  REQUIRE(same_bytes(client.exchange(data), data));
 }
 
 }  // namespace
@@ -79,10 +76,10 @@ TEST_CASE("a level holds back what is below it, but not the totals that SIGUSR1 
       server.wait_for_log("open, 1 connection served, ");
     REQUIRE(server.stop() == 0);
     const std::string log = server.log();
-    CHECK(test::count_of(log, "[info] connection accepted from") == info);
-    CHECK(test::count_of(log, "stopped: 1 connection served, 1 failed, 5 bytes") == info);
-    CHECK(test::count_of(log, "[warn] connection from ") == warning);
-    CHECK(test::count_of(log, "received") == 0);
+    CHECK(count_of(log, "[info] connection accepted from") == info);
+    CHECK(count_of(log, "stopped: 1 connection served, 1 failed, 5 bytes") == info);
+    CHECK(count_of(log, "[warn] connection from ") == warning);
+    CHECK(count_of(log, "received") == 0);
     CHECK(log.empty() != totals);
   }
 }
@@ -123,12 +120,12 @@ TEST_CASE("a client is waited for as long as there is room, and when there is ro
   Client second(server.port());
   server.wait_for_clients(2);
   CHECK(second.exchange("full") == "full");
-  CHECK(test::count_of(server.log(), waiting) == 2);
+  CHECK(count_of(server.log(), waiting) == 2);
   second.close();
   server.wait_for_log(waiting, 3);
   first.close();
   server.wait_for_log("no more data from", 2);
-  CHECK(test::count_of(server.log(), waiting) == 3);
+  CHECK(count_of(server.log(), waiting) == 3);
 }
 
 TEST_CASE("on a terminal a line has the time of day, and fits", "[log]") {
@@ -142,7 +139,7 @@ TEST_CASE("on a terminal a line has the time of day, and fits", "[log]") {
     return client;
   };
   clients.reserve(5);
-  next(test::pattern(1024)).half_close();
+  next(pattern(1024)).half_close();
   std::string log = terminal.read_until("closed on purpose (");
   next("hello").half_close();
   log += terminal.read_until("no more data from");
@@ -159,22 +156,22 @@ TEST_CASE("on a terminal a line has the time of day, and fits", "[log]") {
   for (std::string line; std::getline(lines, line);) {
     CHECK_THAT(line, Catch::Matchers::Matches(R"(\[\d\d:\d\d:\d\d\.\d{3}\] \[[a-z]+\] .*\r)"));
     // Behind the line is a carriage return. The system's words do not count.
-    const std::size_t not_ours = 1 + (test::count_of(line, "reset by peer") > 0 ? 24 : 0);
-    const bool is_usual = test::count_of(line, "no more data from") > 0;
+    const std::size_t not_ours = 1 + (count_of(line, "reset by peer") > 0 ? 24 : 0);
+    const bool is_usual = count_of(line, "no more data from") > 0;
     CHECK(line.size() - not_ours <= (is_usual ? 101 : 120));
   }
 }
 
 TEST_CASE("a log that nobody reads, or can read, delays neither an echo nor the stop", "[log]") {
-  const test::Pipe pipe;
-  test::Pipe broken;
+  const Pipe pipe;
+  Pipe broken;
   broken.read_end = {};
   const Terminal terminal;
   const Terminal stopped;
   REQUIRE(::tcflow(stopped.theirs.get(), TCOOFF) == 0);
-  const echo::UniqueFd full_disk = test::open_full_disk();
+  const echo::UniqueFd full_disk = open_full_disk();
   for (const int fd : {pipe.write_end.get(), broken.write_end.get(), terminal.theirs.get(),
-                       stopped.theirs.get(), full_disk.get(), test::closed}) {
+                       stopped.theirs.get(), full_disk.get(), closed}) {
     CAPTURE(fd);
     Server server({"-v"}, {.err = fd});
     flood(server.port());
@@ -183,9 +180,9 @@ TEST_CASE("a log that nobody reads, or can read, delays neither an echo nor the 
       REQUIRE(client.exchange("hello") == "hello");
     server.signal(SIGINT);
     CHECK(client.receive_all().empty());
-    CHECK(test::is_free(server.port()));
+    CHECK(is_free(server.port()));
     CHECK(server.wait() == 0);
-    CHECK((fd == test::closed || (::fcntl(fd, F_GETFL) & O_NONBLOCK) == 0));
+    CHECK((fd == closed || (::fcntl(fd, F_GETFL) & O_NONBLOCK) == 0));
   }
 }
 
@@ -197,8 +194,8 @@ TEST_CASE("nor does a log to a terminal that is another user's", "[log]") {
   const Setup setup{
       .prefix = {"setsid", "sh", "-c",
                  "exec 2<>" + name + "; exec setpriv --reuid=65534 --clear-groups \"$0\" \"$@\""}};
-  if (test::run_server({"--version"}, setup).status != 0)
-    test::skip("the program cannot be run as another user here");
+  if (run_server({"--version"}, setup).status != 0)
+    skip("the program cannot be run as another user here");
   Server server({"-v"}, setup);
   flood(server.port());
   CHECK(Client(server.port()).exchange("hello") == "hello");
@@ -206,7 +203,7 @@ TEST_CASE("nor does a log to a terminal that is another user's", "[log]") {
 }
 
 TEST_CASE("a file at its size limit stops the log and nothing else", "[log]") {
-  Server server({"-v"}, test::with_limit("fsize=1024"));
+  Server server({"-v"}, with_limit("fsize=1024"));
   flood(server.port());
   CHECK(server.log().size() == 1024);
   CHECK(Client(server.port()).exchange("hello") == "hello");
@@ -221,11 +218,11 @@ TEST_CASE("a background job of a terminal that stops those that write serves and
   settings.c_lflag |= TOSTOP;
   REQUIRE(::tcsetattr(terminal.theirs.get(), TCSANOW, &settings) == 0);
   // With job control (-m) a job in the background is a process group of its own.
-  test::Process shell({"setsid", "sh", "-c",
-                       "exec 2<>" + name +
-                           "; set -m; \"$0\" --host 127.0.0.1 -p 0 -v & "
-                           "wait $!; echo status $?",
-                       ECHO_SERVER_BINARY});
+  Process shell({"setsid", "sh", "-c",
+                 "exec 2<>" + name +
+                     "; set -m; \"$0\" --host 127.0.0.1 -p 0 -v & "
+                     "wait $!; echo status $?",
+                 ECHO_SERVER_BINARY});
   shell.wait_for_out("\n");
   const auto port = std::stoi(shell.out().substr(shell.out().rfind(':') + 1));
   CHECK(Client(static_cast<std::uint16_t>(port)).exchange("hello") == "hello");
@@ -235,25 +232,24 @@ TEST_CASE("a background job of a terminal that stops those that write serves and
 
 TEST_CASE("of a log that nobody reads whole lines are dropped, and counted by the next that fits",
           "[log]") {
-  test::Pipe pipe;
+  Pipe pipe;
   const int capacity = ::fcntl(pipe.write_end.get(), F_GETPIPE_SZ);
   Server server({"-v"}, {.err = pipe.write_end.get()});
   flood(server.port());
   CHECK(::fcntl(pipe.write_end.get(), F_GETPIPE_SZ) == capacity);  // It belongs to others, too.
 
-  std::string log = test::read_some(pipe.read_end);
+  std::string log = read_some(pipe.read_end);
   CHECK(log.back() == '\n');
   Client client(server.port());
   REQUIRE(client.exchange("the next") == "the next");
   CHECK(server.stop() == 0);
   pipe.write_end = {};
-  for (std::string part = test::read_some(pipe.read_end); !part.empty();
-       part = test::read_some(pipe.read_end))
+  for (std::string part = read_some(pipe.read_end); !part.empty(); part = read_some(pipe.read_end))
     log += part;
   CHECK(
       std::regex_search(log, std::regex("\n\\[\\d+ lines dropped here: nobody read them\\]\n\\[")));
-  CHECK(test::count_of(log, "dropped here") == 1);
-  CHECK(test::count_of(log, "received 8 bytes from " + client.address() + ": \"the next\"\n") == 1);
+  CHECK(count_of(log, "dropped here") == 1);
+  CHECK(count_of(log, "received 8 bytes from " + client.address() + ": \"the next\"\n") == 1);
   // Each line is whole: it begins with a time or a count, and the last one is there.
   std::istringstream lines(log);
   for (std::string line; std::getline(lines, line);)
@@ -269,7 +265,7 @@ TEST_CASE("a line that a terminal took in part is completed before the next one"
   Client client(server.port());
   for (int i = 0; i < 1000 && log.find(" dropped here") == log.npos; ++i) {
     REQUIRE(client.exchange("hello") == "hello");
-    log += test::read_some(terminal.ours);
+    log += read_some(terminal.ours);
   }
   const auto dropped = log.find(" dropped here");
   REQUIRE(dropped != log.npos);
@@ -280,15 +276,15 @@ TEST_CASE("a line that a terminal took in part is completed before the next one"
 
 TEST_CASE("the log is in colour on a terminal that knows colours, and nowhere else", "[log]") {
   for (const auto& [variables, coloured] :
-       std::vector<std::pair<test::Words, bool>>{{{"TERM=xterm-256color", "NO_COLOR="}, true},
-                                                 {{"TERM=xterm-256color", "NO_COLOR=1"}, false},
-                                                 {{"TERM=dumb", "NO_COLOR="}, false},
-                                                 {{"TERM=", "NO_COLOR="}, false}}) {
+       std::vector<std::pair<Words, bool>>{{{"TERM=xterm-256color", "NO_COLOR="}, true},
+                                           {{"TERM=xterm-256color", "NO_COLOR=1"}, false},
+                                           {{"TERM=dumb", "NO_COLOR="}, false},
+                                           {{"TERM=", "NO_COLOR="}, false}}) {
     const Terminal terminal;
     Server server({}, {.environment = variables, .err = terminal.theirs.get()});
     const std::string log = terminal.read_until("\n");
     CAPTURE(variables, log);
-    CHECK((test::count_of(log, "[\033[32minfo\033[0m]") > 0) == coloured);
-    CHECK((test::count_of(log, "\033") > 0) == coloured);
+    CHECK((count_of(log, "[\033[32minfo\033[0m]") > 0) == coloured);
+    CHECK((count_of(log, "\033") > 0) == coloured);
   }
 }

@@ -9,14 +9,10 @@
 #include "matchers.hpp"
 #include "server.hpp"
 
-namespace {
-
+using namespace test;
 using namespace std::chrono_literals;
-using Clock = std::chrono::steady_clock;
-using test::Client;
-using test::contains;
-using test::same_bytes;
-using test::Server;
+
+namespace {
 
 const std::vector<std::string> both = {"--close-after", "--reset-after"};
 
@@ -54,7 +50,7 @@ TEST_CASE("with a delay each chunk goes back by itself, after its delay", "[misb
 TEST_CASE("a stop ends a delay, and what had arrived goes back without one", "[misbehave]") {
   Server server({"--delay", "1h", "--chunk-size", "7", "--drain-timeout", "1h"});
   Client client(server.port());
-  const std::string data = test::pattern(1000);
+  const std::string data = pattern(1000);
   client.send(data);
   server.wait_for_clients();
   server.signal(SIGUSR1);
@@ -74,7 +70,7 @@ TEST_CASE("a delay is not idle time", "[misbehave]") {
 }
 
 TEST_CASE("exactly so many bytes come back before the end of file or the reset", "[misbehave]") {
-  const std::string data = test::pattern(60'000);
+  const std::string data = pattern(60'000);
   for (const std::string& option : both)
     for (const auto& [after, bytes, chunk] :
          {std::tuple("0", 0U, "16"), std::tuple("1", 1U, "16"), std::tuple("100", 100U, "7"),
@@ -84,7 +80,7 @@ TEST_CASE("exactly so many bytes come back before the end of file or the reset",
       Client client(server.port());
       if (bytes > 0)
         client.send(data);
-      const test::Received received = client.receive_until_end();
+      const Received received = client.receive_until_end();
       CHECK(same_bytes(received.data, data.substr(0, bytes)));
       CHECK(received.by_reset() == (option == "--reset-after"));
       if (option == "--close-after") {
@@ -99,34 +95,16 @@ TEST_CASE("exactly so many bytes come back before the end of file or the reset",
     }
 }
 
-TEST_CASE("a client that reads late gets its bytes and the end of file, or the reset",
-          "[misbehave]") {
-  for (const std::string& option : both) {
-    CAPTURE(option);
-    Server server({option, "1000"});
-    Client client(server.port());
-    const std::string data = test::pattern(2000);
-    client.send(data);
-    if (option == "--reset-after")
-      server.wait_for_log(end_of(client, option, 1000));
-    else
-      REQUIRE(test::eventually([&] { return client.has_end_of_file(); }));
-    const test::Received received = client.receive_until_end();
-    CHECK(same_bytes(received.data, data.substr(0, 1000)));
-    CHECK(received.by_reset() == (option == "--reset-after"));
-  }
-}
-
 TEST_CASE("a client that goes on sending, or sends all before it reads, gets all of its bytes",
           "[misbehave]") {
   for (const std::string& option : both) {
     CAPTURE(option);
     Server server({option, "1M", "--chunk-size", "4k"});
-    const std::string data = test::pattern(20 << 20);
+    const std::string data = pattern(20 << 20);
     Client busy(server.port());
     // Before a reset it goes on as long as it can, or for some gigabytes.
     auto sent = std::async(std::launch::async, [&] {
-      test::Sent last = busy.try_to_send(data);
+      Sent last = busy.try_to_send(data);
       for (int i = 0; i < 200 && !last.error && option == "--reset-after"; ++i)
         last = busy.try_to_send(data);
       return last;
@@ -172,7 +150,7 @@ TEST_CASE("a client that never closes is ended by the idle timeout or the stop, 
     Server draining({option, "3M", "-c", "4k", "--drain-timeout", "200ms"});
     Client deaf(draining.port());
     deaf.use_small_buffer();
-    deaf.send(test::pattern(3 << 20));
+    deaf.send(pattern(3 << 20));
     draining.wait_for_clients();
     const auto start = Clock::now();
     CHECK(draining.stop() == 0);
@@ -183,10 +161,10 @@ TEST_CASE("a client that never closes is ended by the idle timeout or the stop, 
 
 TEST_CASE("what is done on purpose is done to exactly the first clients", "[misbehave]") {
   Server server({"--reset-after", "0", "--only-first", "7"});
-  CHECK(test::count_served(server.port(), 30) == 30 - 7);
+  CHECK(count_served(server.port(), 30) == 30 - 7);
   CHECK(server.stop() == 0);
-  CHECK(test::count_of(server.log(), " reset on purpose (0 bytes") == 7);
-  CHECK(test::count_of(server.log(), "failed") == 0);
+  CHECK(count_of(server.log(), " reset on purpose (0 bytes") == 7);
+  CHECK(count_of(server.log(), "failed") == 0);
 }
 
 TEST_CASE("a delay delays no other client, and costs no processor time", "[misbehave]") {

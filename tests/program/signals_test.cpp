@@ -13,19 +13,16 @@
 #include "sandbox.hpp"
 #include "server.hpp"
 
-namespace {
-
+using namespace test;
 using namespace std::chrono_literals;
-using test::Client;
-using test::contains;
-using test::Server;
-using test::Setup;
+
+namespace {
 
 /// A client that reads nothing holds the drain.
 Client connect_deaf(Server& server) {
   Client deaf(server.port());
   deaf.use_small_buffer();
-  deaf.send(test::pattern(300'000));
+  deaf.send(pattern(300'000));
   server.wait_for_clients();
   return deaf;
 }
@@ -73,13 +70,13 @@ TEST_CASE("a second signal ends the server as that signal does by default", "[si
 TEST_CASE("a signal that comes twice within half a second is one stop", "[signals]") {
   Server server({"--drain-timeout", "1h", "-c", "4k"});
   Client late(server.port());
-  const std::size_t sent = late.send_until_blocked(test::more_than_fits());
+  const std::size_t sent = late.send_until_blocked(more_than_fits());
   server.signal(SIGINT);
   server.signal(SIGTERM);
   server.wait_for_log("stopping on ");
-  CHECK(test::same_bytes(late.receive_all(), test::more_than_fits().substr(0, sent)));
+  CHECK(same_bytes(late.receive_all(), more_than_fits().substr(0, sent)));
   CHECK(server.wait() == 0);
-  CHECK(test::count_of(server.log(), "stopping on ") == 1);
+  CHECK(count_of(server.log(), "stopping on ") == 1);
 }
 
 TEST_CASE("the stop signals work when they were inherited ignored or blocked", "[signals]") {
@@ -97,11 +94,11 @@ TEST_CASE("before the server is ready a stop signal ends it by its default actio
        {"--default-signal=INT,TERM", "--ignore-signal=INT,TERM", "--block-signal=INT,TERM"})
     for (const auto& [signal, name] : {std::pair(SIGINT, "INT"), std::pair(SIGTERM, "TERM")}) {
       CAPTURE(inherited, signal);
-      Setup setup = test::with_faults("bind:signal=" + std::string(name));
+      Setup setup = with_faults("bind:signal=" + std::string(name));
       setup.prefix.insert(setup.prefix.begin(), {"env", inherited});
       // strace does not write down a call within which the process ends.
       std::ranges::replace(setup.prefix, std::exchange(setup.strace_output, ""), "/dev/null");
-      const auto finished = test::run_server({"--host", "127.0.0.1", "--port", "0"}, setup);
+      const auto finished = run_server({"--host", "127.0.0.1", "--port", "0"}, setup);
       CHECK(finished.status == -signal);
       CHECK(finished.out.empty());
     }
@@ -111,15 +108,15 @@ TEST_CASE("process 1 of a container is stopped by one signal, ended by two, and 
           "[signals]") {
   const Setup setup{.environment = {"TSAN_OPTIONS=report_thread_leaks=0"},
                     .prefix = {"unshare", "--fork", "--pid", "--mount-proc"}};
-  if (test::run("true", {}, "", setup).status != 0)
-    test::skip("no process namespaces here");
+  if (run("true", {}, "", setup).status != 0)
+    skip("no process namespaces here");
   Server once({}, setup);
   // A shell that leaves its child to process 1 of the namespace.
   const std::string id = std::to_string(once.pid());
-  const test::Words command = {"--target", id,   "--pid",
-                               "sh",       "-c", "sleep 0.1 </dev/null >/dev/null 2>&1 &"};
-  CHECK(test::run("nsenter", command).status == 0);
-  CHECK(test::eventually([&] {
+  const Words command = {"--target", id,   "--pid",
+                         "sh",       "-c", "sleep 0.1 </dev/null >/dev/null 2>&1 &"};
+  CHECK(run("nsenter", command).status == 0);
+  CHECK(eventually([&] {
     std::ifstream children("/proc/" + id + "/task/" + id + "/children");
     return children.peek() == std::ifstream::traits_type::eof();
   }));
@@ -140,11 +137,11 @@ TEST_CASE("a hang-up keeps the effect that it was given", "[signals]") {
 TEST_CASE("a flood of SIGUSR1 under load loses nothing", "[signals]") {
   Server server;
   Client client(server.port());
-  const std::string data = test::pattern(1 << 20);
+  const std::string data = pattern(1 << 20);
   auto echoed = std::async(std::launch::async, [&] { return client.exchange(data); });
   while (echoed.wait_for(0s) != std::future_status::ready)
     server.signal(SIGUSR1);
-  CHECK(test::same_bytes(echoed.get(), data));
+  CHECK(same_bytes(echoed.get(), data));
   CHECK(server.stop() == 0);
 }
 
@@ -153,9 +150,9 @@ TEST_CASE("a stop and a continue end no wait", "[signals]") {
   Client deaf = connect_deaf(server);
   const auto pause = [&] {
     server.signal(SIGSTOP);
-    REQUIRE(test::eventually([&] { return server.is_stopped(); }));
+    REQUIRE(eventually([&] { return server.is_stopped(); }));
     server.signal(SIGCONT);
-    REQUIRE(test::eventually([&] { return !server.is_stopped(); }));
+    REQUIRE(eventually([&] { return !server.is_stopped(); }));
   };
   pause();
   Client client(server.port());

@@ -14,32 +14,24 @@
 #include "sandbox.hpp"
 #include "server.hpp"
 
-namespace {
-
+using namespace test;
 using namespace std::chrono_literals;
-using Clock = std::chrono::steady_clock;
-using test::Client;
-using test::contains;
-using test::same_bytes;
-using test::Server;
-
-}  // namespace
 
 TEST_CASE("a client in the middle of its data gets back every byte that had arrived", "[stop]") {
   for (const int signal : {SIGINT, SIGTERM}) {
     Server server({"-c", "64k"});
     Client client(server.port());
-    const std::string data = test::pattern(20 << 20);
+    const std::string data = pattern(20 << 20);
     auto sent = std::async(std::launch::async, [&] { return client.try_to_send(data); });
     std::string received = client.receive(5 << 20);
     server.signal(signal);
-    const test::Received rest = client.receive_until_end();
+    const Received rest = client.receive_until_end();
     received += rest.data;
     // Bytes that came after the end were answered with a reset.
     CHECK((!rest.error || rest.by_reset()));
     CHECK(server.wait() == 0);
     ::shutdown(client.fd(), SHUT_RDWR);  // Wakes the sender, if nothing has yet.
-    const test::Sent all = sent.get();
+    const Sent all = sent.get();
     CHECK((!all.error || all.is_broken_off()));
     CHECK(same_bytes(received, data.substr(0, received.size())));
     CHECK_THAT(server.log(), contains("(" + std::to_string(received.size()) + " bytes in "));
@@ -49,28 +41,28 @@ TEST_CASE("a client in the middle of its data gets back every byte that had arri
 TEST_CASE("data that waits for a slow client is delivered before the end", "[stop]") {
   Server server({"-c", "4k", "--drain-timeout", "1h"});
   Client slow(server.port());
-  const std::size_t sent = slow.send_until_blocked(test::more_than_fits());
+  const std::size_t sent = slow.send_until_blocked(more_than_fits());
   server.signal(SIGTERM);
   server.wait_for_log("stopping on SIGTERM: 1 connection open, ");
-  CHECK(test::is_free(server.port()));
-  CHECK(same_bytes(slow.receive_all(), test::more_than_fits().substr(0, sent)));
+  CHECK(is_free(server.port()));
+  CHECK(same_bytes(slow.receive_all(), more_than_fits().substr(0, sent)));
   CHECK(server.wait() == 0);
 }
 
 TEST_CASE("what a client's system sends with its last acknowledgement is echoed, too", "[stop]") {
   // The look at what is not acknowledged yet lasts long enough for the client to take all of it and
   // to send what the closed window held back.
-  Server server({"-c", "4k"}, test::with_faults("ioctl:delay_enter=10000"));
+  Server server({"-c", "4k"}, with_faults("ioctl:delay_enter=10000"));
   Client slow(server.port());
-  const std::size_t sent = slow.send_until_blocked(test::more_than_fits());
+  const std::size_t sent = slow.send_until_blocked(more_than_fits());
   server.signal(SIGTERM);
-  CHECK(same_bytes(slow.receive_all(), test::more_than_fits().substr(0, sent)));
+  CHECK(same_bytes(slow.receive_all(), more_than_fits().substr(0, sent)));
   CHECK(server.wait() == 0);
 }
 
 TEST_CASE("a drain that waits for clients costs no processor time", "[stop]") {
   Server server({"-c", "4k", "--drain-timeout", "1h"});
-  const std::string data = test::pattern(300'000);
+  const std::string data = pattern(300'000);
   std::vector<Client> deaf;
   for (int i = 0; i < 100; ++i) {
     Client& client = deaf.emplace_back(server.port());
@@ -89,7 +81,7 @@ TEST_CASE("a client that is gone does not hold up the stop", "[stop]") {
   Server server({"--drain-timeout", "1h"});
   Client client(server.port());
   const std::string address = client.address();
-  client.send_until_blocked(test::more_than_fits());
+  client.send_until_blocked(more_than_fits());
   server.signal(SIGTERM);
   server.wait_for_log("stopping on SIGTERM");
   client.half_close();
@@ -104,7 +96,7 @@ TEST_CASE("a client that never reads is cut when the drain is over, with status 
   for (const std::string drain : {"0", "200ms"}) {
     Server server({"-c", "4k", "--drain-timeout", drain});
     Client deaf(server.port());
-    deaf.send_until_blocked(test::more_than_fits());
+    deaf.send_until_blocked(more_than_fits());
     const auto start = Clock::now();
     CHECK(server.stop(SIGINT) == 0);
     if (drain != "0")
@@ -117,10 +109,10 @@ TEST_CASE("a client that never reads is cut when the drain is over, with status 
 TEST_CASE("a client that never stops sending is cut when the drain is over", "[stop]") {
   Server server({"-c", "4k", "--drain-timeout", "500ms"});
   Client client(server.port());
-  const std::string data = test::pattern(1 << 20);
+  const std::string data = pattern(1 << 20);
   auto sender = std::async(std::launch::async, [&] {
     for (;;)
-      if (const test::Sent sent = client.try_to_send(data); sent.error)
+      if (const Sent sent = client.try_to_send(data); sent.error)
         return sent;
   });
   client.receive(1 << 20);
@@ -139,7 +131,7 @@ TEST_CASE("a client that never stops sending is cut when the drain is over", "[s
   CHECK(Clock::now() - start >= 500ms);
   has_ended = true;
   CHECK(sender.get().is_broken_off());
-  const test::Received rest = reader.get();
+  const Received rest = reader.get();
   CHECK((!rest.error || rest.by_reset()));
   CHECK_THAT(server.log(),
              contains("[info] connection from " + client.address() + " closed by the stop ("));
@@ -166,21 +158,21 @@ TEST_CASE("at the limit a stop ends the server, and drops who waits in the queue
   CHECK(served.receive_all().empty());
   CHECK(queued.receive_until_end().data.empty());
   CHECK(server.wait() == 0);
-  CHECK(test::is_free(server.port()));
-  CHECK(test::count_of(server.log(), "connection accepted") == 1);
+  CHECK(is_free(server.port()));
+  CHECK(count_of(server.log(), "connection accepted") == 1);
 }
 
 TEST_CASE("a stop ends a server that can accept nobody, and gives the port back", "[stop]") {
   Server server({"-c", "4k", "--drain-timeout", "1h"});
   Client deaf(server.port());
-  deaf.send_until_blocked(test::more_than_fits());
+  deaf.send_until_blocked(more_than_fits());
   server.set_limit(RLIMIT_NOFILE, server.open_descriptors());
   std::vector<Client> more;
   for (int i = 0; i < 12; ++i)
     more.emplace_back(server.port());
   server.wait_for_log("cannot accept");
   server.signal(SIGTERM);
-  CHECK(test::is_free(server.port()));
+  CHECK(is_free(server.port()));
   deaf.reset();
   CHECK(server.wait() == 0);
 }

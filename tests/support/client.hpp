@@ -15,6 +15,8 @@
 
 namespace test {
 
+using Clock = std::chrono::steady_clock;
+
 /// The longest that anything may take before a test gives up.
 constexpr std::chrono::seconds deadline(20);
 
@@ -28,9 +30,9 @@ const std::string& more_than_fits();
 /// patience is over; for what no event tells, such as another process's memory.
 template <typename Condition>
 bool eventually(Condition condition, std::chrono::milliseconds patience = deadline) {
-  const auto end = std::chrono::steady_clock::now() + patience;
+  const auto end = Clock::now() + patience;
   while (!condition()) {
-    if (std::chrono::steady_clock::now() > end)
+    if (Clock::now() > end)
       return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
