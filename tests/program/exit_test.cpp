@@ -13,8 +13,7 @@ namespace {
 
 /// A client that gets its echo and closes.
 void serve_one(std::uint16_t port) {
-  Client client(port);
-  CHECK(client.exchange("hello") == "hello");
+  Client client = served_client(port);
   client.half_close();
   CHECK(client.receive_all().empty());
 }
@@ -63,8 +62,7 @@ TEST_CASE("the exit status tells whether a client failed, whether a stop came or
     CAPTURE(stops);
     Server server({"--exit-after", "2", "--max-connections", "1"});
     Client(server.port()).reset();
-    Client last(server.port());
-    CHECK(last.exchange("hello") == "hello");
+    Client last = served_client(server.port());
     if (stops)
       server.signal(SIGTERM);
     else
@@ -85,8 +83,7 @@ TEST_CASE("the exit status tells whether a client idled", "[exit]") {
 TEST_CASE("a stop is no failure of its clients, and before all were there no verdict", "[exit]") {
   Server all({"--exit-after", "2"});
   serve_one(all.port());
-  Client last(all.port());
-  CHECK(last.exchange("hello") == "hello");
+  Client last = served_client(all.port());
   CHECK(all.stop() == 0);
 
   Server not_all({"--exit-after", "2"});

@@ -36,8 +36,7 @@ TEST_CASE("the shortest idle timeout is one, and a reset before a long one is no
   soon.wait_for_log("closed for idling (0 bytes");
 
   Server late({"--idle-timeout", "100000h"});
-  Client client(late.port());
-  CHECK(client.exchange("hello") == "hello");
+  Client client = served_client(late.port());
   client.reset();
   late.wait_for_log("failed, receive: Connection reset by peer (5 bytes");
 }

@@ -147,8 +147,7 @@ TEST_CASE("a client for whom there is no memory is closed, and the next one serv
   need_own_memory();
   // All workers are there with the first client, so that none is to be started without memory.
   Server server({"--chunk-size", "16M", "--max-connections", "9"});
-  Client first(server.port());
-  REQUIRE(first.exchange("hello") == "hello");
+  Client first = served_client(server.port());
   wait_for_workers(server, 9);
   server.set_limit(RLIMIT_AS, server.status_number("VmSize") * 1024);
   Client refused(server.port());
@@ -159,28 +158,10 @@ TEST_CASE("a client for whom there is no memory is closed, and the next one serv
   CHECK(Client(server.port()).exchange("next") == "next");
 }
 
-TEST_CASE("an error keeps its name where memory is short", "[limits]") {
-  need_own_memory();
-  Server server({"--idle-timeout", "1s", "--max-connections", "9"});
-  Client first(server.port());  // Without it eight workers would do.
-  REQUIRE(first.exchange("hello") == "hello");
-  wait_for_workers(server, 9);
-  // Enough for what is asked for, but not for what malloc would like to have besides.
-  server.set_limit(RLIMIT_AS, (server.status_number("VmSize") + 4096) * 1024);
-  std::vector<Client> clients;
-  for (int i = 0; i < 5; ++i)
-    clients.emplace_back(server.port());
-  for (Client& client : clients)
-    CHECK(client.receive_all().empty());
-  server.wait_for_log("closed for idling", 6);
-  CHECK_THAT(server.log(), !contains("Cannot allocate memory"));
-}
-
 TEST_CASE("without any memory a signal does not abort the server", "[limits]") {
   need_own_memory();
   Server server;
-  Client client(server.port());
-  REQUIRE(client.exchange("hello") == "hello");
+  Client client = served_client(server.port());
   server.set_limit(RLIMIT_AS, 0);
   server.set_limit(RLIMIT_DATA, 0);
   for (int i = 0; i < 20; ++i)
@@ -193,17 +174,13 @@ TEST_CASE("without any memory a signal does not abort the server", "[limits]") {
 
 TEST_CASE("of the workers that a burst of clients started at most 16 stay", "[limits]") {
   Server server({"--log-level", "warn"});
-  for (int round = 0; round < 2; ++round) {
-    std::vector<Client> clients;
-    for (int i = 0; i < 400; ++i)
-      clients.emplace_back(server.port());
-    for (Client& client : clients)
-      REQUIRE(client.exchange("x") == "x");
-    clients.clear();
-    // Beside these the foreman, the thread for signals, and one that a sanitizer may have.
-    const std::size_t most = 16 + 2 + (sanitized ? 1 : 0);
-    CHECK(eventually([&] { return server.status_number("Threads") <= most; }));
-  }
+  std::vector<Client> clients;
+  for (int i = 0; i < 400; ++i)
+    clients.push_back(served_client(server.port()));
+  clients.clear();
+  // Beside these the foreman, the thread for signals, and one that a sanitizer may have.
+  const std::size_t most = 16 + 2 + (sanitized ? 1 : 0);
+  CHECK(eventually([&] { return server.status_number("Threads") <= most; }));
 }
 
 TEST_CASE("thousands of resets leave nothing behind but a line each", "[limits]") {

@@ -32,8 +32,7 @@ void flood(std::uint16_t port) {
 TEST_CASE("the log tells each step at its level", "[log]") {
   Server server({"-v"});
   server.wait_for_log("waiting for a connection");  // Or a client's lines may come before.
-  Client client(server.port());
-  REQUIRE(client.exchange("hello") == "hello");
+  Client client = served_client(server.port());
   client.half_close();
   REQUIRE(client.receive_all().empty());
   REQUIRE(server.stop(SIGINT) == 0);
@@ -68,8 +67,7 @@ TEST_CASE("a level holds back what is below it, but not the totals that SIGUSR1 
         std::tuple("error", 0U, 0U, true), std::tuple("off", 0U, 0U, false)}) {
     CAPTURE(level);
     Server server({"--log-level", level});
-    Client client(server.port());
-    REQUIRE(client.exchange("hello") == "hello");
+    Client client = served_client(server.port());
     client.reset();
     server.signal(SIGUSR1);
     if (totals)

@@ -63,8 +63,7 @@ TEST_CASE("a stop ends a delay, and what had arrived goes back without one", "[m
 
 TEST_CASE("a delay is not idle time", "[misbehave]") {
   Server server({"--delay", "600ms", "--idle-timeout", "300ms"});
-  Client client(server.port());
-  CHECK(client.exchange("hello") == "hello");
+  Client client = served_client(server.port());
   CHECK(client.receive_all().empty());
   server.wait_for_log("closed for idling (5 bytes");
 }
@@ -142,8 +141,7 @@ TEST_CASE("a client that never closes is ended by the idle timeout or the stop, 
     CHECK_THAT(idling.log(), contains(end_of(client, option, 5)));
 
     Server stopped({option, "5", "--drain-timeout", "1h"});
-    Client other(stopped.port());
-    CHECK(other.exchange("hello") == "hello");
+    Client other = served_client(stopped.port());
     CHECK(stopped.stop() == 0);
     CHECK_THAT(stopped.log(), contains(end_of(other, option, 5)));
 

@@ -45,8 +45,7 @@ TEST_CASE("a stop signal closes idle clients and ends the server with status 0",
   for (const auto& [signal, name, again] :
        {std::tuple(SIGINT, "SIGINT", "Ctrl+C"), std::tuple(SIGTERM, "SIGTERM", "SIGTERM")}) {
     Server server({"--drain-timeout", "1h"});
-    Client client(server.port());
-    REQUIRE(client.exchange("hello") == "hello");
+    Client client = served_client(server.port());
     server.signal(signal);
     CHECK(client.receive_all().empty());
     CHECK(server.wait() == 0);
@@ -155,8 +154,7 @@ TEST_CASE("a stop and a continue end no wait", "[signals]") {
     REQUIRE(eventually([&] { return !server.is_stopped(); }));
   };
   pause();
-  Client client(server.port());
-  CHECK(client.exchange("hello") == "hello");
+  Client client = served_client(server.port());
   server.signal(SIGTERM);
   CHECK(client.receive_all().empty());
   pause();

@@ -109,8 +109,7 @@ TEST_CASE("the address that a name stands for is in the log", "[start]") {
 
 TEST_CASE("a server of both families shows an IPv4 client as IPv4", "[start]") {
   Server server({"--host", "::"});
-  Client client(server.port());
-  CHECK(client.exchange("hello") == "hello");
+  Client client = served_client(server.port());
   server.wait_for_log("connection accepted from " + client.address() + " (1 open)");
   CHECK(Client(server.port(), "::1").exchange("hello") == "hello");
 }
@@ -120,8 +119,7 @@ TEST_CASE("a restart on the same port works at once", "[start]") {
   for (int round = 0; round < 3; ++round) {
     Server server({"--port", port});
     port = std::to_string(server.port());
-    Client client(server.port());
-    REQUIRE(client.exchange("hello") == "hello");
+    Client client = served_client(server.port());
     server.signal(SIGTERM);
     CHECK(client.receive_all().empty());  // The server ended it: TIME_WAIT is on its side.
     CHECK(server.wait() == 0);
@@ -146,11 +144,9 @@ TEST_CASE("a stdout that cannot be written is logged, and the server serves", "[
 TEST_CASE("no client becomes a stream that was closed", "[start]") {
   // A socket in the place of stderr would get the log, in the place of stdin its bytes be lost.
   Server server({"-v"}, {.in = closed, .out = closed});
-  Client client(server.port());
-  CHECK(client.exchange("hello") == "hello");
+  Client client = served_client(server.port());
   Server silent({"-v"}, {.in = closed, .err = closed});
-  Client other(silent.port());
-  CHECK(other.exchange("hello") == "hello");
+  Client other = served_client(silent.port());
   other.half_close();
   CHECK(other.receive_all().empty());
   CHECK(silent.stop() == 0);

@@ -150,8 +150,7 @@ TEST_CASE("a client that is cut soon after it sent is told by a reset", "[stop]"
 
 TEST_CASE("at the limit a stop ends the server, and drops who waits in the queue", "[stop]") {
   Server server({"--max-connections", "1"});
-  Client served(server.port());
-  REQUIRE(served.exchange("hello") == "hello");
+  Client served = served_client(server.port());
   Client queued(server.port());
   queued.send("never read");
   server.signal(SIGTERM);

@@ -180,6 +180,13 @@ std::string Client::address() const {
   return endpoint.to_string();
 }
 
+Client served_client(std::uint16_t port) {
+  Client client(port);
+  if (client.exchange("hello") != "hello")
+    throw std::runtime_error("no echo came");
+  return client;
+}
+
 Pair connected_pair() {
   echo::Listener listener = listen_on();
   Client client(port_of(listener.local_endpoint()));

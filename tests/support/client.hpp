@@ -111,6 +111,9 @@ class Client {
   echo::UniqueFd fd_;
 };
 
+/// One that has got an echo.
+Client served_client(std::uint16_t port);
+
 /// The two ends of one connection.
 struct Pair {
   echo::Socket server;
