@@ -134,7 +134,7 @@ TEST_CASE("where a sandbox refuses a call the server neither spins nor is deaf t
     if (call == "ioctl" || call == "getsockopt" || call == "rt_sigtimedwait")
       CHECK(client.receive(5) == "hello");
   }
-  std::vector<std::chrono::milliseconds> times;
+  std::vector<std::chrono::nanoseconds> times;
   for (const Server& server : servers)
     times.push_back(server.processor_time());
   std::this_thread::sleep_for(500ms);  // The time that is measured.

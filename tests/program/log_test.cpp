@@ -167,7 +167,7 @@ TEST_CASE("a log that nobody reads, or can read, delays neither an echo nor the 
   const Terminal terminal;
   const Terminal stopped;
   REQUIRE(::tcflow(stopped.theirs.get(), TCOOFF) == 0);
-  const echo::UniqueFd full_disk = open_full_disk();
+  const echo::UniqueFd full_disk(::open("/dev/full", O_WRONLY | O_CLOEXEC));
   for (const int fd : {pipe.write_end.get(), broken.write_end.get(), terminal.theirs.get(),
                        stopped.theirs.get(), full_disk.get(), closed}) {
     CAPTURE(fd);

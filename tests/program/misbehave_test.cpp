@@ -178,4 +178,7 @@ TEST_CASE("a delay delays no other client, and costs no processor time", "[misbe
   CHECK(server.is_at_rest());
   CHECK(first.is_unanswered());
   CHECK(second.is_unanswered());
+
+  Server slow({"--delay", "300ms"});
+  CHECK(count_served(slow.port(), 100) == 100);  // One after another takes more than the deadline.
 }

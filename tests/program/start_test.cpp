@@ -1,5 +1,6 @@
 // Before the first client: stdout, usage errors, errors at the start.
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <regex>
@@ -40,16 +41,14 @@ TEST_CASE("help and version go to stdout with status 0, also beside a wrong valu
 }
 
 TEST_CASE("what cannot be printed is an error, and holds up no end", "[start]") {
-  const echo::UniqueFd full = open_full_disk();
+  const echo::UniqueFd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
   const auto help = run_server({"--help"}, {.out = full.get()});
   CHECK(help.status == 1);
   CHECK(help.err == "echo-server: cannot write to stdout: No space left on device\n");
   CHECK(run_server({"--bogus"}, {.err = full.get()}).status == 2);
   // A file that may not grow raises a signal first. (A sanitizer itself needs one that may.)
   need_own_memory();
-  const TemporaryFile file;
-  CHECK(run_server({"--version"}, {.prefix = {"prlimit", "--fsize=0"}, .out = file.fd()}).status ==
-        1);
+  CHECK(run_server({"--version"}, with_limit("fsize=0")).status == 1);
 }
 
 TEST_CASE("a usage error ends with status 2, names the flag or variable, and where help is",
@@ -127,7 +126,7 @@ TEST_CASE("a restart on the same port works at once", "[start]") {
 }
 
 TEST_CASE("a stdout that cannot be written is logged, and the server serves", "[start]") {
-  const echo::UniqueFd full = open_full_disk();
+  const echo::UniqueFd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
   const Pipe pipe;
   const std::string page(65'536, 'x');
   REQUIRE(::write(pipe.write_end.get(), page.data(), page.size()) == 65'536);

@@ -88,29 +88,20 @@ std::size_t Client::send_until_blocked(std::string_view data) {
   use_small_buffer(65'536);
   set_timeout(fd(), SO_SNDTIMEO, milliseconds(100));
   const Sent sent = try_to_send(data);
-  if (sent.error != std::errc::resource_unavailable_try_again)
-    throw std::logic_error("the sender was not blocked: " + sent.error.message());
-  if (!has(fd(), POLLIN, deadline))
-    throw std::runtime_error("no echo came");
+  if (sent.error != std::errc::resource_unavailable_try_again || !has(fd(), POLLIN, deadline))
+    throw std::runtime_error("the sender is not blocked, or no echo came");
   set_timeout(fd(), SO_SNDTIMEO, deadline);
   return sent.size;
 }
 
-std::string Client::receive_some(std::size_t most) {
-  std::string data(std::min<std::size_t>(most, 65'536), '\0');
-  data.resize(
-      static_cast<std::size_t>(checked(::recv(fd(), data.data(), data.size(), 0), "receive")));
-  return data;
+std::string Client::receive(std::size_t size) {
+  return receive_some(size, MSG_WAITALL);
 }
 
-std::string Client::receive(std::size_t size) {
-  std::string data;
-  while (data.size() < size) {
-    const std::string part = receive_some(size - data.size());
-    if (part.empty())
-      break;
-    data += part;
-  }
+std::string Client::receive_some(std::size_t most, int flags) {
+  std::string data(most, '\0');
+  const auto count = checked(::recv(fd(), data.data(), data.size(), flags), "receive");
+  data.resize(static_cast<std::size_t>(count));
   return data;
 }
 
@@ -134,14 +125,9 @@ Received Client::receive_until_end() {
 
 std::string Client::exchange(std::string_view data) {
   auto sent = std::async(std::launch::async, [&] { send(data); });
-  try {
-    std::string received = receive(data.size());
-    sent.get();
-    return received;
-  } catch (...) {
-    ::shutdown(fd(), SHUT_RDWR);  // Wakes the sender.
-    throw;
-  }
+  std::string received = receive(data.size());
+  sent.get();
+  return received;
 }
 
 bool Client::is_unanswered() const {

@@ -76,10 +76,10 @@ class Client {
   /// Sends, and returns how an error ended it instead of throwing it.
   Sent try_to_send(std::string_view data);
 
-  /// Exactly `size` bytes, or fewer at the end of file.
+  /// Exactly `size` bytes, or fewer at the end of file, an error or the deadline; throws if none.
   std::string receive(std::size_t size);
-  /// What one recv(2) gives.
-  std::string receive_some(std::size_t most = 65'536);
+  /// What one recv(2) gives, with these flags.
+  std::string receive_some(std::size_t most = 65'536, int flags = 0);
   /// All until the end of file.
   std::string receive_all();
   /// All until the end of file or an error, which it returns instead of throwing it.

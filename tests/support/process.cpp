@@ -1,8 +1,8 @@
 #include "process.hpp"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,7 +22,6 @@
 #include "echo/log.hpp"
 #include "echo/system_call.hpp"
 #include "matchers.hpp"
-#include "sandbox.hpp"
 
 namespace test {
 namespace {
@@ -73,9 +72,11 @@ void forget_stories() {
   ended_stories.clear();
 }
 
-int Output::start() {
-  file_ = echo::UniqueFd(echo::checked(::memfd_create("output", MFD_CLOEXEC), "make a file"));
-  return file_.get();
+Pipe::Pipe() {
+  std::array<int, 2> ends{};
+  echo::checked(::pipe2(ends.data(), O_CLOEXEC), "open a pipe");
+  read_end = echo::UniqueFd(ends[0]);
+  write_end = echo::UniqueFd(ends[1]);
 }
 
 const std::string& Output::text() {
@@ -97,27 +98,21 @@ Process::Process(Words command, const Setup& setup)
     if (!std::string_view(*entry).starts_with("ECHO_SERVER_"))
       environment.emplace_back(*entry);
 
-  Pipe input;
-  const auto first = [](std::optional<int> given, auto otherwise) {
-    return given ? *given : otherwise();
-  };
-  const std::array streams = {first(setup.in, [&] { return input.read_end.get(); }),
-                              first(setup.out, [&] { return out_.start(); }),
-                              first(setup.err, [&] { return err_.start(); })};
-  if (!setup.in)
-    input_ = std::move(input.write_end);
+  const std::array streams = {setup.in.value_or(input_.read_end.get()),
+                              setup.out.value_or(out_.fd()), setup.err.value_or(err_.fd())};
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
-  for (int number = 0; number < 3; ++number)
-    if (const int fd = streams.at(static_cast<std::size_t>(number)); fd == closed)
-      ::posix_spawn_file_actions_addclose(&actions, number);
+  for (std::size_t i = 0; i < streams.size(); ++i)
+    if (streams.at(i) == closed)
+      ::posix_spawn_file_actions_addclose(&actions, static_cast<int>(i));
     else
-      ::posix_spawn_file_actions_adddup2(&actions, fd, number);
+      ::posix_spawn_file_actions_adddup2(&actions, streams.at(i), static_cast<int>(i));
 
   Words words = command_;
   const int error = ::posix_spawnp(&pid_, words.front().c_str(), &actions, nullptr,
                                    pointers(words).data(), pointers(environment).data());
   ::posix_spawn_file_actions_destroy(&actions);
+  input_.read_end = {};
   if (error != 0)
     throw std::system_error(error, std::system_category(), "run " + joined(command_));
   command_.insert(command_.begin(), setup.environment.begin(), setup.environment.end());
@@ -156,12 +151,7 @@ void Process::check_faults() const {
 }
 
 void Process::write(std::string_view input) {
-  while (!input.empty()) {
-    const auto written = ::write(input_.get(), input.data(), input.size());
-    if (written <= 0)
-      throw std::system_error(errno, std::system_category(), "write");
-    input.remove_prefix(static_cast<std::size_t>(written));
-  }
+  echo::checked(::write(input_.write_end.get(), input.data(), input.size()), "write");
 }
 
 void Process::signal(int number) const {

@@ -1,6 +1,7 @@
 // Other programs as child processes, what they print, and how they end.
 #pragma once
 
+#include <sys/mman.h>
 #include <sys/types.h>
 
 #include <chrono>
@@ -40,18 +41,22 @@ struct Setup {
   std::string strace_output = {};         ///< Set by with_faults: where the faults must show.
 };
 
-/// What a process prints: into a file, so that nothing waits for a reader, and no line is dropped.
+/// A file of its own for what a process prints: nothing waits for a reader, and no line is dropped.
 class Output {
  public:
-  /// The file, to be given to a child.
-  int start();
-  bool is_started() const { return static_cast<bool>(file_); }
+  int fd() const { return file_.get(); }
   /// All so far.
   const std::string& text();
 
  private:
-  echo::UniqueFd file_;
+  const echo::UniqueFd file_{::memfd_create("output", MFD_CLOEXEC)};
   std::string text_;
+};
+
+struct Pipe {
+  Pipe();
+  echo::UniqueFd read_end;
+  echo::UniqueFd write_end;
 };
 
 /// A child process; ended with the object if it is still running, by SIGKILL if SIGTERM is not
@@ -64,7 +69,7 @@ class Process {
   Process(const Process&) = delete;
 
   void write(std::string_view input);
-  void close_input() { input_ = {}; }
+  void close_input() { input_.write_end = {}; }
   void signal(int number) const;
 
   /// Waits for the end: its exit status, or minus the number of the signal that ended it.
@@ -90,19 +95,17 @@ class Process {
   /// The command, the end and the output, for the reader of a failed test.
   std::string story();
 
- protected:
-  Output out_;
-  Output err_;
-
  private:
   void wait_for(Output& output, std::string_view part, std::size_t count, Place place);
   void check_faults() const;
 
   Words command_;
+  Output out_;
+  Output err_;
   std::string strace_output_;
   pid_t pid_ = -1;
   std::optional<int> status_;
-  echo::UniqueFd input_;
+  Pipe input_;
 };
 
 /// The stories of this test's processes: the last three that have ended, and those that live.

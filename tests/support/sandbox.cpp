@@ -90,17 +90,6 @@ std::string Terminal::read_until(const std::string& part) const {
   return text;
 }
 
-Pipe::Pipe() {
-  std::array<int, 2> ends{};
-  checked(::pipe2(ends.data(), O_CLOEXEC), "open a pipe");
-  read_end = echo::UniqueFd(ends[0]);
-  write_end = echo::UniqueFd(ends[1]);
-}
-
-echo::UniqueFd open_full_disk() {
-  return echo::UniqueFd(checked(::open("/dev/full", O_WRONLY | O_CLOEXEC), "open /dev/full"));
-}
-
 TemporaryFile::TemporaryFile()
     : path_(unique_name("file")),
       fd_(checked(::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600), path_.c_str())) {}

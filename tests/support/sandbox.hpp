@@ -43,18 +43,8 @@ struct Terminal {
   echo::UniqueFd theirs;
 };
 
-/// A pipe whose reader reads nothing unless the test does.
-struct Pipe {
-  Pipe();
-  echo::UniqueFd read_end;
-  echo::UniqueFd write_end;
-};
-
 /// What can be read now, or as soon as something comes; empty at the end. Throws at the deadline.
 std::string read_some(const echo::UniqueFd& fd);
-
-/// /dev/full, to be written to.
-echo::UniqueFd open_full_disk();
 
 /// A file of the test, gone with the object.
 class TemporaryFile {

@@ -1,11 +1,11 @@
 #include "server.hpp"
 
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <iterator>
-#include <sstream>
 #include <stdexcept>
 #include <thread>
 
@@ -25,13 +25,12 @@ Words command_of(const Words& more) {
 Server::Server(const Words& more, const Setup& setup, Place place)
     : Process(command_of(more), setup) {
   std::string address;
-  if (out_.is_started()) {
+  if (!setup.out) {
     wait_for_out("\n", 1, place);
     address = out();
-  } else if (err_.is_started()) {
+  } else if (!setup.err) {
     wait_for_log("; Ctrl+C stops\n", 1, place);
-    address = log().substr(log().find("serving on "));
-    address.resize(address.find(": chunk size "));
+    address = log().substr(0, log().find(": chunk size "));
   } else {
     return;
   }
@@ -56,15 +55,12 @@ std::size_t Server::open_descriptors() const {
   return static_cast<std::size_t>(std::distance(begin(entries), end(entries)));
 }
 
-std::chrono::milliseconds Server::processor_time() const {
-  std::istringstream stat(read_file("/proc/" + std::to_string(pid()) + "/stat"));
-  std::string field;
-  for (int i = 1; i < 14; ++i)
-    stat >> field;
-  long user = 0;
-  long system = 0;
-  stat >> user >> system;
-  return std::chrono::milliseconds((user + system) * 1000 / ::sysconf(_SC_CLK_TCK));
+std::chrono::nanoseconds Server::processor_time() const {
+  clockid_t clock{};
+  timespec time{};
+  if (::clock_getcpuclockid(pid(), &clock) != 0 || ::clock_gettime(clock, &time) != 0)
+    throw std::runtime_error("no processor time");
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
 }
 
 bool Server::is_at_rest() const {
@@ -79,10 +75,6 @@ void Server::set_limit(int resource, rlim_t soft) const {
   echo::checked(::prlimit(pid(), kind, nullptr, &limit), "read a limit");
   limit.rlim_cur = soft < limit.rlim_max ? soft : limit.rlim_max;
   echo::checked(::prlimit(pid(), kind, &limit, nullptr), "set a limit");
-}
-
-void Server::lift_limit(int resource) const {
-  set_limit(resource, RLIM_INFINITY);
 }
 
 Finished run_server(const Words& arguments, const Setup& setup, std::chrono::milliseconds patience,

@@ -45,13 +45,13 @@ class Server : public Process {
   std::size_t open_descriptors() const;
   bool is_stopped() const { return status("State").front() == 'T'; }  ///< By SIGSTOP and its like.
   /// Processor time used so far.
-  std::chrono::milliseconds processor_time() const;
+  std::chrono::nanoseconds processor_time() const;
   /// Whether it uses hardly any processor time for a while.
   bool is_at_rest() const;
 
   /// Sets the soft limit of a resource (prlimit(2)), and back to the hard limit.
   void set_limit(int resource, rlim_t soft) const;
-  void lift_limit(int resource) const;
+  void lift_limit(int resource) const { set_limit(resource, RLIM_INFINITY); }
 
  private:
   std::uint16_t port_ = 0;
