@@ -172,17 +172,6 @@ TEST_CASE("without any memory a signal does not abort the server", "[limits]") {
   CHECK(server.wait() == 0);
 }
 
-TEST_CASE("of the workers that a burst of clients started at most 16 stay", "[limits]") {
-  Server server({"--log-level", "warn"});
-  std::vector<Client> clients;
-  for (int i = 0; i < 400; ++i)
-    clients.push_back(served_client(server.port()));
-  clients.clear();
-  // Beside these the foreman, the thread for signals, and one that a sanitizer may have.
-  const std::size_t most = 16 + 2 + (sanitized ? 1 : 0);
-  CHECK(eventually([&] { return server.status_number("Threads") <= most; }));
-}
-
 TEST_CASE("thousands of resets leave nothing behind but a line each", "[limits]") {
   constexpr std::size_t resets = 3000;
   Server server;

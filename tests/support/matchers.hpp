@@ -46,14 +46,11 @@ struct Comparison {
 /// Ends this test now, and has ctest count it as skipped. Prints the reason.
 [[noreturn]] void skip(const std::string& reason);
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  #define ECHO_SANITIZED 1
-#elif defined(__has_feature)
-  #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-    #define ECHO_SANITIZED 1
-  #endif
+#ifndef __has_feature
+  #define __has_feature(feature) 0
 #endif
-#ifdef ECHO_SANITIZED
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || \
+    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 constexpr bool sanitized = true;  // Memory and time are then not the program's own.
 #else
 constexpr bool sanitized = false;
