@@ -75,14 +75,6 @@ class OpenFiles {
 
 }  // namespace
 
-TEST_CASE("a stream of a gigabyte comes back whole", "[clients][slow]") {
-  Server server({"-c", "64k"});
-  Client client(server.port());
-  const std::string block = test::pattern(16 << 20);
-  for (int i = 0; i < (test::sanitized ? 4 : 64); ++i)
-    REQUIRE(same_bytes(client.exchange(block), block));
-}
-
 TEST_CASE("ten thousand connections can be open at once, for 12.5 KiB of memory each",
           "[clients][slow]") {
   const std::size_t count = test::sanitized ? 500 : 10'000;
