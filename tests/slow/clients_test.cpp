@@ -17,7 +17,6 @@
 namespace {
 
 using test::Client;
-using test::same_bytes;
 using test::Server;
 
 void expect(bool good, const char* kind) {

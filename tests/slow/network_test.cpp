@@ -1,5 +1,7 @@
 // A network that loses packets, or breaks.
 
+#include <signal.h>
+
 #include <string>
 
 #include "client.hpp"
@@ -7,10 +9,11 @@
 #include "sandbox.hpp"
 #include "server.hpp"
 
-TEST_CASE("a pulled cable ends a connection by the idle timeout", "[network][slow]") {
+TEST_CASE("a client that cannot be reached for a while still gets its bytes at a stop",
+          "[network][slow]") {
   test::need_program("nc");
-  const test::Network theirs;
   const test::Network ours;
+  const test::Network theirs;
   const auto shell = [&](const std::string& commands) {
     return test::run("sh", {"-ec", "a=" + ours.name() + " b=" + theirs.name() + "; " + commands});
   };
@@ -20,13 +23,23 @@ TEST_CASE("a pulled cable ends a connection by the idle timeout", "[network][slo
       "ip -n $b addr add 192.0.2.2/24 dev v1; ip -n $b link set v1 up");
   if (cable.status != 0)
     test::skip("no virtual cable here: " + cable.err);
-  test::Server server({"--host", "192.0.2.1", "--idle-timeout", "1s"}, ours.setup());
+  test::Server server({"--host", "192.0.2.1", "-v", "--delay", "1h", "--drain-timeout", "1h"},
+                      ours.setup());
   test::Process client({"nc", "192.0.2.1", std::to_string(server.port())}, theirs.setup());
   client.write("hello\n");
+  server.wait_for_log("received 6 bytes");
+  // The other side no longer answers who it is, and ours forgets it.
+  REQUIRE(shell("ip -n $b link set v1 arp off; ip -n $a neigh flush dev v0").status == 0);
+  server.signal(SIGTERM);  // Ends the delay.
+  // Until our system tells the connection: "host unreachable".
+  REQUIRE(test::eventually([&] {
+    const auto told = shell("ip netns exec $a nstat -as IcmpOutDestUnreachs");
+    return test::count_of(told.out, "IcmpOutDestUnreachs") > 0;
+  }));
+  REQUIRE(shell("ip -n $b link set v1 arp on").status == 0);
   client.wait_for_out("hello\n");
-  REQUIRE(shell("ip -n $b link set v1 down").status == 0);
-  server.wait_for_log("closed for idling (6 bytes");
-  CHECK(server.stop() == 0);
+  CHECK(server.wait() == 0);
+  CHECK_THAT(server.log(), test::contains("closed by the stop (6 bytes"));
 }
 
 TEST_CASE("loss and reordering on the way change no byte, and the log tells of them",
