@@ -84,7 +84,7 @@ TEST_CASE("a client that is killed ends its own connection only, is counted and 
 
 TEST_CASE("a thousand clients at once each get their own bytes, and 16 of their workers stay",
           "[bytes]") {
-  Server server;
+  Server server({}, with_limit("stack=1048576"));  // A thousand of 8 MiB do not fit into 32 bits.
   std::vector<Client> clients;
   for (unsigned i = 0; i < 1000; ++i) {
     clients.emplace_back(server.port());
