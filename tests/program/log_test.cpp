@@ -54,8 +54,8 @@ TEST_CASE("the log tells each step at its level", "[log]") {
   std::string line;
   for (const std::string& step : steps) {
     REQUIRE(std::getline(lines, line));
-    CHECK_THAT(line,
-               Catch::Matchers::Matches(R"(\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\] \[)" + step));
+    REQUIRE_THAT(
+        line, Catch::Matchers::Matches(R"(\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\] \[)" + step));
   }
   CHECK_FALSE(std::getline(lines, line));
 }
