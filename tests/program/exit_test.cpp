@@ -34,13 +34,14 @@ TEST_CASE("the server accepts exactly so many clients, gives the port back and e
 
 TEST_CASE("not one client too many is accepted while the listener closes", "[exit]") {
   // There is time for another accept before the shutdown of the listener, which comes first.
-  Server server({"--exit-after", "1"}, with_faults("shutdown:delay_enter=300000:when=1"));
-  Client first(server.port());
-  const Client second(server.port());
-  CHECK(first.exchange("1") == "1");
-  first.half_close();
+  Server server({"--exit-after", "2"}, with_faults("shutdown:delay_enter=500000:when=1"));
+  serve_one(server.port());  // Its worker would wait for another one.
+  Client second(server.port());
+  const Client third(server.port());
+  CHECK(second.exchange("2") == "2");
+  second.half_close();
   CHECK(server.wait() == 0);
-  CHECK(count_of(server.log(), "connection accepted") == 1);
+  CHECK(count_of(server.log(), "connection accepted") == 2);
 }
 
 TEST_CASE("the port is free while the last clients are still served", "[exit]") {
