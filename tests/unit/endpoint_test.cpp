@@ -2,7 +2,8 @@
 
 #include <netinet/in.h>
 
-#include <stdexcept>
+#include <cstdint>
+#include <string>
 
 #include "matchers.hpp"
 
@@ -38,22 +39,4 @@ TEST_CASE("an address that is valid on one link only is written with that link",
 
 TEST_CASE("an endpoint that is no internet address is written without a crash", "[endpoint]") {
   CHECK(echo::Endpoint{}.to_string() == "[]:0");
-}
-
-TEST_CASE("a name is resolved to its addresses", "[endpoint]") {
-  const auto endpoints = echo::resolve("localhost", 10000);
-  REQUIRE_FALSE(endpoints.empty());
-  for (const auto& endpoint : endpoints)
-    CHECK((endpoint.to_string() == "127.0.0.1:10000" || endpoint.to_string() == "[::1]:10000"));
-}
-
-TEST_CASE("a host that does not exist is an error that names it", "[endpoint]") {
-  try {
-    echo::resolve("no.such.host.invalid", 10000);
-    FAIL("resolved");
-  } catch (const std::runtime_error& error) {
-    const std::string beginning = "resolve 'no.such.host.invalid': ";
-    CHECK(std::string(error.what()).substr(0, beginning.size()) == beginning);
-    CHECK(std::string(error.what()).size() > beginning.size());
-  }
 }

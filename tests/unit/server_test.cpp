@@ -1,8 +1,5 @@
 #include "echo/server.hpp"
 
-#include <chrono>
-#include <cstddef>
-#include <cstdint>
 #include <filesystem>
 #include <future>
 #include <iterator>
@@ -14,9 +11,7 @@
 
 namespace {
 
-using echo::Options;
 using test::Client;
-using namespace std::chrono_literals;
 
 std::size_t entries_of(const std::string& directory) {
   const std::filesystem::directory_iterator entries(directory);
@@ -26,17 +21,16 @@ std::size_t entries_of(const std::string& directory) {
 /// A server on loopback that runs in a thread of its own, and is stopped with the object.
 class RunningServer {
  public:
-  explicit RunningServer(const Options& options = {}) : RunningServer(test::listen_on(), options) {}
+  RunningServer() : RunningServer(test::listen_on()) {}
   ~RunningServer() { server.stop(); }
 
-  bool ends() const { return run_.wait_for(test::deadline) == std::future_status::ready; }
   const std::uint16_t port;
   echo::Server server;
 
  private:
-  RunningServer(echo::Listener listener, const Options& options)
+  explicit RunningServer(echo::Listener listener)
       : port(test::port_of(listener.local_endpoint())),
-        server(std::move(listener), options),
+        server(std::move(listener), {}),
         run_(std::async(std::launch::async, [this] { server.run(); })) {}
 
   std::future<void> run_;  // Its destructor waits.
@@ -52,12 +46,6 @@ TEST_CASE("a client that has seen its end of file is not counted as open", "[ser
     CHECK(client.receive_all().empty());
     REQUIRE(running.server.totals().open == 0);
   }
-}
-
-TEST_CASE("the longest drain ends at once when nobody is there", "[server]") {
-  RunningServer running({.drain_timeout = std::chrono::hours(100'000)});
-  running.server.stop();
-  CHECK(running.ends());
 }
 
 TEST_CASE("a server that has ended leaves no descriptor and no thread", "[server]") {

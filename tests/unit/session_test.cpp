@@ -2,11 +2,10 @@
 
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
-#include <sys/socket.h>
 
 #include <atomic>
-#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <future>
 #include <memory>
@@ -14,6 +13,7 @@
 #include <stop_token>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "client.hpp"
 #include "matchers.hpp"
@@ -21,49 +21,44 @@
 namespace {
 
 using echo::Options;
-using test::contains;
 using test::same_bytes;
-using namespace std::chrono_literals;
 using End = echo::Session::End;
 
-/// Calls a function at each line of the log, for as long as it lives.
-class LogHook : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+/// Calls a function at each line of the log, while it lives.
+class LineWatch {
  public:
-  explicit LogHook(std::function<void()> on_line) : on_line_(std::move(on_line)) {}
-
-  /// Takes the place of the log until the result is destroyed.
-  static auto install(std::function<void()> on_line) {
-    const auto restore = [before = spdlog::default_logger()](spdlog::logger*) {
-      spdlog::set_default_logger(before);
-    };
-    auto logger =
-        std::make_shared<spdlog::logger>("", std::make_shared<LogHook>(std::move(on_line)));
-    spdlog::set_default_logger(logger);
-    return std::unique_ptr<spdlog::logger, decltype(restore)>(logger.get(), restore);
+  explicit LineWatch(std::function<void()> on_line) {
+    sinks_.push_back(std::make_shared<CallingSink>(std::move(on_line)));
   }
-
- protected:
-  void sink_it_(const spdlog::details::log_msg&) override { on_line_(); }
-  void flush_() override {}
+  ~LineWatch() { sinks_.pop_back(); }
 
  private:
-  const std::function<void()> on_line_;
+  class CallingSink : public spdlog::sinks::base_sink<std::mutex> {
+   public:
+    explicit CallingSink(std::function<void()> on_line) : on_line_(std::move(on_line)) {}
+
+   protected:
+    void sink_it_(const spdlog::details::log_msg&) override { on_line_(); }
+    void flush_() override {}
+
+   private:
+    const std::function<void()> on_line_;
+  };
+
+  std::vector<spdlog::sink_ptr>& sinks_ = spdlog::default_logger()->sinks();
 };
 
 /// A session that runs in a thread of its own, and its client.
 class RunningSession {
  public:
-  explicit RunningSession(const Options& options)
+  explicit RunningSession(const Options& options = {})
       : RunningSession(test::connected_pair(), options) {}
-  explicit RunningSession(std::size_t chunk_size)
-      : RunningSession(Options{.chunk_size = chunk_size}) {}
 
   ~RunningSession() {
     client.close();
     cut.request_stop();
   }
 
-  bool has_ended() const { return end_.wait_for(0s) == std::future_status::ready; }
   /// Waits for it.
   End end() {
     REQUIRE(end_.wait_for(test::deadline) == std::future_status::ready);
@@ -92,10 +87,23 @@ class RunningSession {
 
 }  // namespace
 
-TEST_CASE("urgent data comes back in its place", "[session]") {
-  for (const std::size_t chunk_size : {1U, 4U, 16U, 4096U}) {
+TEST_CASE("every byte comes back in order, whatever the chunk size", "[session]") {
+  for (const std::size_t chunk_size : {1U, 3U, 16U, 4096U, 65'535U, 65'536U, 65'537U, 1U << 20}) {
     CAPTURE(chunk_size);
-    RunningSession running(chunk_size);
+    RunningSession running({.chunk_size = chunk_size});
+    const std::string data = test::pattern(300'000);
+    CHECK(same_bytes(running.client.exchange(data), data));
+    running.client.half_close();
+    CHECK(running.client.receive_all().empty());
+    CHECK(running.end() == End::no_more_data);
+    CHECK(running.echoed == data.size());
+  }
+}
+
+TEST_CASE("urgent data comes back in its place", "[session]") {
+  for (const std::size_t chunk_size : {1U, 16U}) {
+    CAPTURE(chunk_size);
+    RunningSession running({.chunk_size = chunk_size});
     running.client.send("before ");
     running.client.send_urgent("urgent");
     running.client.send(" behind");
@@ -104,20 +112,9 @@ TEST_CASE("urgent data comes back in its place", "[session]") {
   }
 }
 
-TEST_CASE("a session whose idle timeout cannot be set fails", "[session]") {
-  // A Unix socket knows nothing of TCP_USER_TIMEOUT.
-  int ends[2];
-  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
-  const echo::UniqueFd client(ends[0]);
-  std::atomic<std::uint64_t> echoed = 0;
-  const Options options{.idle_timeout = 1s};
-  CHECK(echo::Session({echo::UniqueFd(ends[1]), "a client"}, options, {}, {}, echoed).run() ==
-        End::failed);
-}
-
 TEST_CASE("a session that is stopped still takes what a client sends before it reads",
           "[session]") {
-  RunningSession running(4096);
+  RunningSession running({.chunk_size = 4096});
   const std::string data = test::pattern(1'200'000);
   for (std::size_t sent = 0; sent < data.size(); sent += 100'000) {
     running.client.send(data.substr(sent, 100'000));
@@ -151,11 +148,11 @@ TEST_CASE("a client that sends while the stop closes gets the end of file, and n
   std::atomic<bool> had_ended = true;
   RunningSession* session = nullptr;
   // The session logs its end between its last look at what has arrived and the close.
-  const auto hook = LogHook::install([&] {
+  const LineWatch watch([&] {
     had_ended = session->client.has_end_of_file();
     session->client.send("x");
   });
-  RunningSession running(16);
+  RunningSession running;
   session = &running;
   running.stop.request_stop();
   CHECK(running.end() == End::stopped);

@@ -8,7 +8,6 @@
 #include <span>
 #include <string>
 #include <system_error>
-#include <utility>
 
 #include "client.hpp"
 #include "echo/endpoint.hpp"
@@ -16,18 +15,10 @@
 
 namespace {
 
-using test::Client;
-using test::listen_on;
 using test::port_of;
 
 std::span<const std::byte> bytes(const std::string& text) {
   return std::as_bytes(std::span(text));
-}
-
-std::string receive_text(echo::Socket& socket, std::size_t most, int flags = 0) {
-  std::string text(most, '\0');
-  text.resize(socket.receive(std::as_writable_bytes(std::span(text)), flags));
-  return text;
 }
 
 /// What a call throws; no code if nothing.
@@ -42,7 +33,7 @@ std::system_error error_of(Call call) {
 }
 
 /// An option of the socket in this process whose other end is `client`.
-int option_of_peer(const Client& client, int level, int option) {
+int option_of_peer(const test::Client& client, int level, int option) {
   for (int fd = 0; fd < 1024; ++fd) {
     echo::Endpoint peer;
     int value = -1;
@@ -56,32 +47,49 @@ int option_of_peer(const Client& client, int level, int option) {
 
 }  // namespace
 
+TEST_CASE("bytes that cannot be delivered any more are an error, also behind an end of file",
+          "[socket]") {
+  auto [connection, client] = test::connected_pair();
+  echo::Socket& socket = connection;
+  socket.send(bytes(test::pattern(400'000)));
+  CHECK(socket.unacknowledged() > 0);
+  client.half_close();
+  client.close();  // With bytes unread, so by a reset.
+  std::system_error error = error_of([] {});
+  CHECK(test::eventually([&] {
+    error = error_of([&] { socket.unacknowledged(); });
+    return static_cast<bool>(error.code());
+  }));
+  CHECK(std::string(error.what()) == "send: Broken pipe");
+}
+
 TEST_CASE("a call on no socket is an error that names the call", "[socket]") {
   echo::Socket socket(echo::UniqueFd(), "");
   const auto text_of = [](auto call) -> std::string { return error_of(call).what(); };
   const std::string words = ": Bad file descriptor";
-  CHECK(text_of([&] { receive_text(socket, 4); }) == "receive" + words);
-  CHECK(text_of([&] { receive_text(socket, 4, MSG_DONTWAIT); }) == "receive" + words);
-  CHECK(text_of([&] { socket.send(bytes("abc")); }) == "send" + words);
-  CHECK(text_of([&] { socket.unacknowledged(); }) == "send" + words);
+  CHECK(text_of([&] { socket.receive({}); }) == "receive" + words);
+  CHECK(text_of([&] { socket.receive({}, MSG_DONTWAIT); }) == "receive" + words);
+  CHECK(text_of([&] { socket.send({}); }) == "send" + words);
   CHECK(text_of([&] { socket.set_idle_timeout({}); }) == "set SO_RCVTIMEO" + words);
-  CHECK(socket.info().tcpi_rtt == 0);
 }
 
-TEST_CASE("what is sent leaves at once, urgent data stays in its place, and a lost peer is noticed",
-          "[socket]") {
+TEST_CASE("what is sent leaves at once, and a lost client is noticed", "[socket]") {
   const test::Pair pair = test::connected_pair();
   CHECK(option_of_peer(pair.client, IPPROTO_TCP, TCP_NODELAY) == 1);
-  CHECK(option_of_peer(pair.client, SOL_SOCKET, SO_OOBINLINE) == 1);
   CHECK(option_of_peer(pair.client, SOL_SOCKET, SO_KEEPALIVE) == 1);
+}
+
+TEST_CASE("what TCP knows of the way is there for a live connection", "[socket]") {
+  const test::Pair pair = test::connected_pair();
+  CHECK(pair.server.info().tcpi_rtt > 0);
+  CHECK(pair.server.info().tcpi_snd_mss > 500);
 }
 
 TEST_CASE("the first endpoint that can be bound is used", "[socket]") {
   const echo::Endpoint free = echo::resolve("127.0.0.1", 0).front();
-  const echo::Listener listener = listen_on();
+  const echo::Listener listener = test::listen_on();
   const echo::Endpoint taken = listener.local_endpoint();
   CHECK(port_of(echo::listen_on_first({taken, free, taken}).local_endpoint()) != port_of(taken));
-  CHECK(error_of([&] {
-          echo::listen_on_first({taken, taken});
-        }).code() == std::errc::address_in_use);
+  const auto error = error_of([&] { echo::listen_on_first({taken, taken}); });
+  CHECK(error.code() == std::errc::address_in_use);
 }
