@@ -46,11 +46,3 @@ TEST_CASE("moving a descriptor leaves one owner", "[unique_fd]") {
   third = std::move(itself);
   REQUIRE(is_open(number));
 }
-
-TEST_CASE("a descriptor that is replaced is closed", "[unique_fd]") {
-  echo::UniqueFd fd = open_one();
-  const int number = fd.get();
-  fd = {};
-  REQUIRE_FALSE(fd);
-  REQUIRE_FALSE(is_open(number));
-}
