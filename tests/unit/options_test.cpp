@@ -19,21 +19,16 @@ namespace {
 using test::contains;
 using test::Words;
 
-/// Sets variables for as long as it lives.
+/// Sets a variable for as long as it lives.
 class Environment {
  public:
-  Environment(std::initializer_list<std::pair<std::string, std::string>> variables)
-      : variables_(variables) {
-    for (const auto& [name, value] : variables_)
-      ::setenv(name.c_str(), value.c_str(), 1);
+  Environment(const std::string& name, const std::string& value) : name_(name) {
+    ::setenv(name.c_str(), value.c_str(), 1);
   }
-  ~Environment() {
-    for (const auto& [name, value] : variables_)
-      ::unsetenv(name.c_str());
-  }
+  ~Environment() { ::unsetenv(name_.c_str()); }
 
  private:
-  const std::vector<std::pair<std::string, std::string>> variables_;
+  const std::string name_;
 };
 
 echo::Options parse(const Words& arguments) {
@@ -101,12 +96,12 @@ TEST_CASE("each option has its variable, and a flag beats it", "[options]") {
   for_each_option([](const test::Option& option) {
     CAPTURE(option.variable);
     {
-      const Environment sample{{option.variable, option.sample}};
+      const Environment sample(option.variable, option.sample);
       CHECK(option.field(parse({})) == option.sample_field);
       CHECK(option.field(parse({option.flag, option.default_value})) == option.default_field);
     }
     const std::string& wrong = option.wrong.front();
-    const Environment bad{{option.variable, wrong}};
+    const Environment bad(option.variable, wrong);
     CHECK(usage_error({}) == option.variable + " '" + wrong + "': must be " + option.accepts);
     CHECK(option.field(parse({option.flag, option.sample})) == option.sample_field);
     CHECK_FALSE(parse({"--help"}).information.empty());
@@ -116,7 +111,7 @@ TEST_CASE("each option has its variable, and a flag beats it", "[options]") {
 TEST_CASE("a variable that is empty, or that Kubernetes made, is as good as none", "[options]") {
   for (const std::string value : {"", "tcp://10.0.0.7:10000", "tcp://"})
     for_each_option([&](const test::Option& option) {
-      const Environment environment{{option.variable, value}};
+      const Environment environment(option.variable, value);
       CHECK(option.field(parse({})) == option.default_field);
     });
   CHECK_THAT(usage_error({"--port", "tcp://10.0.0.7:10000"}), contains("must be 0 to 65535"));
@@ -145,7 +140,7 @@ TEST_CASE("an empty value is an error, wherever it stands, and takes no other ar
       CAPTURE(arguments);
       CHECK(usage_error(arguments) == empty);
     }
-    const Environment environment{{option.variable, option.sample}};
+    const Environment environment(option.variable, option.sample);
     CHECK(usage_error({option.flag + "="}) == empty);
     CHECK_THAT(usage_error({option.flag}), contains(option.flag));
   });
@@ -187,13 +182,13 @@ TEST_CASE("a close and a reset exclude each other, wherever they come from", "[o
   const echo::Options closing = parse({"--close-after", "1", "--reset-after", "never"});
   CHECK(closing.limit() == 1);
   CHECK_FALSE(closing.ends_by_reset());
-  const Environment close{{"ECHO_SERVER_CLOSE_AFTER", "0"}};
+  const Environment close("ECHO_SERVER_CLOSE_AFTER", "0");
   CHECK(usage_error({"--reset-after", "0"}) ==
         "ECHO_SERVER_CLOSE_AFTER '0' and --reset-after '0'" + either);
   const echo::Options resetting = parse({"--reset-after", "7", "--close-after", "never"});
   CHECK(resetting.limit() == 7);
   CHECK(resetting.ends_by_reset());
-  const Environment reset{{"ECHO_SERVER_RESET_AFTER", "3"}};
+  const Environment reset("ECHO_SERVER_RESET_AFTER", "3");
   CHECK(usage_error({}) == "ECHO_SERVER_CLOSE_AFTER '0' and ECHO_SERVER_RESET_AFTER '3'" + either);
   CHECK(parse({"--close-after", "never"}).limit() == 3);
 }
@@ -203,7 +198,7 @@ TEST_CASE("verbose is the level debug, and stronger than any other", "[options]"
        {"-v", "--verbose", "-v -v", "-vv", "-v --log-level error", "--log-level off -v"})
     CHECK(parse(typed(line)).log_level == "debug");
   CHECK_THAT(usage_error({"-v", "--log-level", "loud"}), contains("--log-level 'loud'"));
-  const Environment environment{{"ECHO_SERVER_LOG_LEVEL", "loud"}};
+  const Environment environment("ECHO_SERVER_LOG_LEVEL", "loud");
   CHECK(parse({"-v"}).log_level == "debug");
 }
 
@@ -228,7 +223,8 @@ TEST_CASE("an error that a habit is behind says what to type", "[options]") {
 }
 
 TEST_CASE("help and version work whatever else is wrong", "[options]") {
-  const Environment environment{{"ECHO_SERVER_PORT", "http"}, {"ECHO_SERVER_CLOSE_AFTER", "1"}};
+  const Environment port("ECHO_SERVER_PORT", "http");
+  const Environment close("ECHO_SERVER_CLOSE_AFTER", "1");
   for (const char* line : {"--version", "--port x --version", "--port= --version"}) {
     CAPTURE(line);
     CHECK(parse(typed(line)).information == "echo-server " ECHO_SERVER_VERSION "\n");
@@ -245,7 +241,8 @@ TEST_CASE("help and version work whatever else is wrong", "[options]") {
 TEST_CASE("whatever is typed and set, it is a usage error or good options", "[options]") {
   std::minstd_rand random;
   Words words = typed(
-      "- -- --- --= = -c=1 -p0 -v -vv -h -vh --help --version --no-port @file --config \" ' {} %s%n \xff\xfe [x] [] [");
+      "- -- --- --= = -c=1 -p0 -v -vv -h -vh --help --version --no-port @file --config \" ' {} "
+      "%s%n \xff\xfe [x] [] [");
   words.insert(words.end(), {"", "\n", std::string(5000, '9')});
   Words variables;
   for_each_option([&](const test::Option& option) {
@@ -259,7 +256,7 @@ TEST_CASE("whatever is typed and set, it is a usage error or good options", "[op
     for (std::string& argument : arguments)
       argument = words[random() % words.size()];
     const std::string& variable = variables[random() % variables.size()];
-    const Environment environment{{variable, words[random() % words.size()]}};
+    const Environment environment(variable, words[random() % words.size()]);
     CAPTURE(arguments, variable);
     try {
       const echo::Options options = parse(arguments);

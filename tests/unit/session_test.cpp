@@ -87,19 +87,6 @@ class RunningSession {
 
 }  // namespace
 
-TEST_CASE("every byte comes back in order, whatever the chunk size", "[session]") {
-  for (const std::size_t chunk_size : {1U, 3U, 16U, 4096U, 65'535U, 65'536U, 65'537U, 1U << 20}) {
-    CAPTURE(chunk_size);
-    RunningSession running({.chunk_size = chunk_size});
-    const std::string data = test::pattern(300'000);
-    CHECK(same_bytes(running.client.exchange(data), data));
-    running.client.half_close();
-    CHECK(running.client.receive_all().empty());
-    CHECK(running.end() == End::no_more_data);
-    CHECK(running.echoed == data.size());
-  }
-}
-
 TEST_CASE("urgent data comes back in its place", "[session]") {
   for (const std::size_t chunk_size : {1U, 16U}) {
     CAPTURE(chunk_size);
