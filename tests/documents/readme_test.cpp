@@ -144,8 +144,7 @@ TEST_CASE("the README's script starts a server, uses it and stops it", "[readme]
     return run_script(std::regex_replace(script, client, "client() { " + other + "; }"));
   };
   CHECK(with(R"(nc -N 127.0.0.1 "$$1" </dev/null | grep -x hello)").status == 1);
-  // Not a shell's own false: that fails before timeout has a note of its child to pass a signal to.
-  const auto unmet = with("python3 -c 'exit(1)'");
+  const auto unmet = with("false");
   CHECK(unmet.status == 1);
   CHECK_THAT(unmet.err, contains("stopped: 0 connections served"));
   const std::string reset = R"py(python3 -c "import socket, struct
