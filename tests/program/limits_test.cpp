@@ -158,6 +158,20 @@ TEST_CASE("a client for whom there is no memory is closed, and the next one serv
   CHECK(Client(server.port()).exchange("next") == "next");
 }
 
+TEST_CASE("an error keeps its name where memory is short", "[limits]") {
+  need_own_memory();
+  Server server({"--idle-timeout", "500ms", "--max-connections", "9"});
+  Client first = served_client(server.port());  // Without it eight workers would do.
+  wait_for_workers(server, 9);
+  // Enough for what is asked for, but not for what malloc would like to have besides.
+  server.set_limit(RLIMIT_AS, (server.status_number("VmSize") + 4096) * 1024);
+  std::vector<Client> clients;
+  for (int i = 0; i < 5; ++i)
+    clients.emplace_back(server.port());
+  server.wait_for_log("closed for idling", 6);
+  CHECK_THAT(server.log(), !contains("Cannot allocate memory"));
+}
+
 TEST_CASE("without any memory a signal does not abort the server", "[limits]") {
   need_own_memory();
   Server server;

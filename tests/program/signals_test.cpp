@@ -144,7 +144,7 @@ TEST_CASE("a flood of SIGUSR1 under load loses nothing", "[signals]") {
   CHECK(server.stop() == 0);
 }
 
-TEST_CASE("a stop and a continue end no wait", "[signals]") {
+TEST_CASE("a stop and a continue end no wait, and the wait costs no processor time", "[signals]") {
   Server server({"--drain-timeout", "1h", "-c", "4k"});
   Client deaf = connect_deaf(server);
   const auto pause = [&] {
@@ -157,6 +157,7 @@ TEST_CASE("a stop and a continue end no wait", "[signals]") {
   Client client = served_client(server.port());
   server.signal(SIGTERM);
   CHECK(client.receive_all().empty());
+  CHECK(server.is_at_rest());
   pause();
   server.signal(SIGUSR1);
   server.wait_for_log("1 connection open, 2 connections served");
