@@ -71,7 +71,6 @@ TEST_CASE("without flags the defaults hold", "[options]") {
     CHECK(option.field(defaults) == option.default_field);
     CHECK(option.field(parse({option.flag, option.default_value})) == option.default_field);
   });
-  CHECK(defaults.limit() == echo::Options::never);
 }
 
 TEST_CASE("each flag sets its option, in every form, and the last one counts", "[options]") {

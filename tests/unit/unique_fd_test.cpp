@@ -22,7 +22,6 @@ TEST_CASE("a descriptor is closed with its owner", "[unique_fd]") {
   {
     const echo::UniqueFd fd = open_one();
     number = fd.get();
-    REQUIRE(fd);
     REQUIRE(is_open(number));
   }
   REQUIRE_FALSE(is_open(number));
@@ -41,8 +40,4 @@ TEST_CASE("moving a descriptor leaves one owner", "[unique_fd]") {
   REQUIRE(third.get() == number);
   REQUIRE(is_open(number));
   REQUIRE_FALSE(is_open(closed_by_assignment));
-
-  auto& itself = third;
-  third = std::move(itself);
-  REQUIRE(is_open(number));
 }
