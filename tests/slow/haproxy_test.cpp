@@ -34,13 +34,11 @@ std::string configuration(std::uint16_t port, std::uint16_t one, std::uint16_t t
   return text;
 }
 
+/// False as long as the balancer does not listen, or knows of no server.
 bool is_served(std::uint16_t port) {
   try {
     return Client(port).exchange("x") == "x";
-  } catch (const std::system_error& error) {
-    REQUIRE((error.code() == std::errc::connection_refused ||
-             error.code() == std::errc::connection_reset ||
-             error.code() == std::errc::broken_pipe));
+  } catch (const std::system_error&) {
     return false;
   }
 }
