@@ -9,17 +9,6 @@
 
 using namespace test;
 
-namespace {
-
-/// A client that gets its echo and closes.
-void serve_one(std::uint16_t port) {
-  Client client = served_client(port);
-  client.half_close();
-  CHECK(client.receive_all().empty());
-}
-
-}  // namespace
-
 TEST_CASE("the server accepts exactly so many clients, gives the port back and ends with them",
           "[exit]") {
   for (const std::string connections : {"1", "2", "1024"}) {

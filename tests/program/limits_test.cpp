@@ -14,13 +14,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-void short_connection(std::uint16_t port) {
-  Client client(port);
-  client.send("hello");
-  client.half_close();
-  REQUIRE(client.receive_all() == "hello");
-}
-
 /// Until all workers that wait at the start are there, or as many as there may be.
 void wait_for_workers(const Server& server, std::size_t count) {
   // Beside them there are the foreman and the thread for signals.
@@ -138,7 +131,7 @@ TEST_CASE("that no thread can be started is said by nobody while workers still w
   Server server;
   leave_no_room_for_threads(server);
   for (int i = 0; i < 20; ++i)
-    short_connection(server.port());
+    serve_one(server.port());
   CHECK(server.stop() == 0);
   CHECK_THAT(server.log(), !contains("[error]"));
 }

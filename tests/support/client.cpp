@@ -173,6 +173,13 @@ Client served_client(std::uint16_t port) {
   return client;
 }
 
+void serve_one(std::uint16_t port) {
+  Client client = served_client(port);
+  client.half_close();
+  if (!client.receive_all().empty())
+    throw std::runtime_error("more came than was sent");
+}
+
 Pair connected_pair() {
   echo::Listener listener = listen_on();
   Client client(port_of(listener.local_endpoint()));

@@ -111,8 +111,11 @@ class Client {
   echo::UniqueFd fd_;
 };
 
-/// One that has got an echo.
+/// One that has got an echo. Throws where none comes.
 Client served_client(std::uint16_t port);
+
+/// One that gets an echo and the end of file. Throws where it does not.
+void serve_one(std::uint16_t port);
 
 /// The two ends of one connection.
 struct Pair {

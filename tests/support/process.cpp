@@ -221,11 +221,7 @@ Finished run(const std::string& program, const Words& arguments, std::string_vie
 }
 
 bool is_installed(const std::string& program) {
-  std::istringstream path(std::getenv("PATH"));
-  for (std::string directory; std::getline(path, directory, ':');)
-    if (::access((directory + '/' + program).c_str(), X_OK) == 0)
-      return true;
-  return false;
+  return std::system(("command -v " + program + " >/dev/null").c_str()) == 0;
 }
 
 std::string read_file(const std::string& path) {
