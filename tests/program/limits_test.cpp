@@ -178,3 +178,17 @@ TEST_CASE("without any memory a signal does not abort the server", "[limits]") {
   CHECK(client.receive_all().empty());
   CHECK(server.wait() == 0);
 }
+
+TEST_CASE("thousands of resets leave nothing behind but a line each", "[limits]") {
+  constexpr std::size_t resets = 3000;
+  Server server;
+  serve_one(server.port());
+  const std::size_t descriptors = server.open_descriptors();
+  for (std::size_t i = 0; i < resets; ++i)
+    Client(server.port()).reset();
+  serve_one(server.port());
+  // Each worker that waits may hold one.
+  CHECK(eventually([&] { return server.open_descriptors() <= descriptors + 16; }));
+  CHECK(server.stop() == 0);
+  CHECK(count_of(server.log(), "\n") == 2 * (resets + 2) + 3);
+}
