@@ -93,8 +93,8 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
     return is_taken;
   }
 
-  /// Writes of `rest_` what stderr has room for. Returns whether it took anything; a write that
-  /// fails counts as no room.
+  /// Writes as much of `rest_` as stderr has room for. Returns whether it took anything; a write
+  /// that fails counts as no room.
   bool write_rest() {
     // What could not be opened again is asked first. (A terminal may still take a part, and wait.)
     pollfd ready{STDERR_FILENO, POLLOUT, 0};

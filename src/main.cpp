@@ -52,7 +52,7 @@ void stop(echo::Server& server, int signal, std::chrono::milliseconds drain_time
   server.stop();
 }
 
-/// At spdlog's level "critical": whatever the level of the log is.
+/// At spdlog's level "critical", which is shown at every level but "off".
 void report(const echo::Server& server) {
   const echo::Totals totals = server.totals();
   const fmt::memory_buffer text = text_of(totals);

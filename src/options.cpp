@@ -146,9 +146,7 @@ Options parse_options(int argc, const char* const* argv) {
   const Input input(argc, argv);
   Options options;
   if (input.has("--help") || input.has("--version")) {
-    options.information = input.has("--help") ?
-#include "help.txt"
-                                              : "echo-server " ECHO_SERVER_VERSION "\n";
+    options.information = input.has("--help") ? help : "echo-server " ECHO_SERVER_VERSION "\n";
     return options;
   }
   options.host = parse_host(input.value("--host", "0.0.0.0"));

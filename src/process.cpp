@@ -38,8 +38,7 @@ const sigset_t handled_signals = [] {
   return set;
 }();
 
-/// From now on SIGINT and SIGTERM end the process, unless each thread blocks them. This one does
-/// not.
+/// Has SIGINT and SIGTERM end the process again: by default, and not blocked in this thread.
 void let_stop_signals_end_process() {
   ::signal(SIGINT, SIG_DFL);
   ::signal(SIGTERM, SIG_DFL);
@@ -57,7 +56,7 @@ void wait_for_signals(const std::stop_token& token, const std::function<void(int
     const int error = ::sigwait(&handled_signals, &signal);
     if (token.stop_requested())
       return;
-    if (error != 0) {  // A sandbox forbids it. This thread goes on: others block the signals.
+    if (error != 0) {  // A sandbox forbids it. This thread stays: the others block the signals.
       spdlog::error("cannot wait for signals: {}; a stop signal ends the server at once",
                     std::strerror(error));
       let_stop_signals_end_process();

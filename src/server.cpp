@@ -18,7 +18,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// This many workers wait for a client, so that a burst of clients need not wait for threads.
+/// If the limits allow it, this many workers wait for a client, so that a burst of clients need not
+/// wait for threads.
 constexpr std::size_t min_waiting = 8;
 /// If more wait, a worker that comes back from a client ends.
 constexpr std::size_t max_waiting = 16;
@@ -40,14 +41,14 @@ void Server::run() {
 
   std::unique_lock lock(mutex_);
   const auto none_left = [this] { return workers_ == 0; };
-  // Until a stop, clients take the time that they need. Then the drain begins.
+  // Until a stop, clients take the time that they need. A stop begins the drain.
   changed_.wait(lock, stop_.get_token(), none_left);
   changed_.wait_until(lock, Clock::now() + options_.drain_timeout, none_left);
   cut_.request_stop();  // Its callbacks never take mutex_.
   changed_.wait(lock, none_left);
 }
 
-/// Starts workers until no more clients are to be accepted.
+/// The foreman's loop: starts workers until no more clients are to be accepted.
 void Server::keep_workers() {
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -106,7 +107,7 @@ std::uint64_t Server::count_in(const std::string& peer) {
   ++totals_.open;
   if (is_closing() || is_worker_missing())
     changed_.notify_all();
-  if (std::exchange(in_trouble_, false))  // At the level of the trouble that is over.
+  if (std::exchange(in_trouble_, false))  // An error, for who saw the error before.
     spdlog::error("accepting connections again");
   spdlog::info("connection accepted from {} ({} open)", peer, totals_.open);
   if (totals_.open < options_.max_connections && !is_closing())
@@ -156,11 +157,11 @@ void Server::note_lost_listener() {
   changed_.notify_all();
 }
 
-/// The caller holds mutex_. While other workers wait for a client, nobody misses anything: accept4
-/// takes a descriptor before it blocks, so they have one each.
+/// Logs only if no worker waits in `accept`: else clients are still accepted. (accept4 takes a
+/// descriptor before it blocks, so each worker there has one.) The caller holds mutex_.
 void Server::report_trouble(const char* action, const std::exception& error) {
-  const bool is_missed = retrying_ == waiting() && !is_closing();
-  if (!is_missed || (last_report_ && Clock::now() - *last_report_ < report_pause))
+  const bool nobody_accepts = retrying_ == waiting() && !is_closing();
+  if (!nobody_accepts || (last_report_ && Clock::now() - *last_report_ < report_pause))
     return;
   last_report_ = Clock::now();
   in_trouble_ = true;

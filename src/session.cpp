@@ -43,7 +43,7 @@ void wait_unless(const std::stop_token& stop, milliseconds time) {
 }  // namespace
 
 Session::End Session::run() {
-  // Both are gone when this function returns: `close` is called by nobody else meanwhile.
+  // Both are removed before `run` returns, so that neither touches the socket after `close`.
   const std::stop_callback on_stop(stop_, [this] { socket_.shutdown(SHUT_RD); });
   const std::stop_callback on_cut(cut_, [this] { socket_.shutdown(SHUT_RDWR); });
   try {
@@ -117,7 +117,7 @@ void Session::wait_until_delivered() {
   }
 }
 
-/// Called when the client's system has everything. A reset is then sent by `close`.
+/// Called after `wait_until_delivered`. A reset is then sent by `close`.
 void Session::end_on_purpose() {
   if (options_.ends_by_reset()) {
     socket_.reset_when_closed();
@@ -133,7 +133,7 @@ void Session::end_on_purpose() {
 /// together; 0 at the end of file, or if nothing has arrived.
 std::size_t Session::receive(int flags) {
   std::size_t size = 0;
-  std::size_t taken = options_.chunk_size;
+  std::size_t taken = options_.chunk_size;  // As if full, so that the first chunk is taken.
   while (taken == options_.chunk_size && size + options_.chunk_size <= buffer_.size()) {
     const auto chunk = buffer_.subspan(size, options_.chunk_size);
     taken = socket_.receive(chunk, size == 0 ? flags : MSG_DONTWAIT);
@@ -165,6 +165,7 @@ void Session::close() {
   if (cut_.stop_requested() && milliseconds(socket_.info().tcpi_last_data_recv) < 3s)
     socket_.reset_when_closed();
   // Unread bytes turn a close into a reset. After a stop, SHUT_WR sends the end of file before it.
+  // (At the limit, `end_on_purpose` has chosen the end.)
   if (stop_.stop_requested() && !is_at_limit())
     socket_.shutdown(SHUT_WR);
   socket_.close();

@@ -41,8 +41,8 @@ class Server {
   /// that calls it is the foreman: it alone starts workers, and it cuts what a drain leaves.
   void run();
 
-  /// Gives the port back and lets open connections finish for at most `drain_timeout`. Returns at
-  /// once. Any thread may call it. Throws nothing, and needs no memory.
+  /// Makes `run` give the port back and let open connections finish for at most `drain_timeout`.
+  /// Returns at once. Any thread may call it. Throws nothing, and needs no memory.
   void stop() noexcept { stop_.request_stop(); }
 
   /// Any thread may ask.
@@ -61,7 +61,8 @@ class Server {
   bool is_closing() const;
   bool is_worker_missing() const;
   bool may_accept() const;
-  std::size_t waiting() const { return workers_ - totals_.open; }  ///< Workers without a client.
+  /// Workers without a client, also those that pause. The caller holds mutex_.
+  std::size_t waiting() const { return workers_ - totals_.open; }
   void note_lost_listener();
   void report_trouble(const char* action, const std::exception& error);
 

@@ -16,7 +16,7 @@
 
 namespace echo {
 
-/// One thread uses it.
+/// One thread uses it; a stop and a cut may come from any.
 class Session {
  public:
   /// How a connection ended (`log_end` knows the order): the client had no more data; the server
