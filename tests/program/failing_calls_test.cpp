@@ -93,16 +93,17 @@ TEST_CASE("without an idle timeout a connection that times out has failed", "[fa
 TEST_CASE("what cannot be had at the start is an error that names it", "[failing_calls]") {
   for (const auto& [tamper, text] :
        {std::pair("setsockopt:error=ENOBUFS:when=1", "set SO_REUSEADDR: No buffer space available"),
-        std::pair("setsockopt:error=ENOBUFS:when=2", "set TCP_NODELAY: No buffer space available"),
-        std::pair("setsockopt:error=ENOBUFS:when=3", "set SO_OOBINLINE: No buffer space available"),
-        std::pair("setsockopt:error=ENOBUFS:when=4", "set SO_KEEPALIVE: No buffer space available"),
+        std::pair("setsockopt:error=ENOBUFS:when=2", "set IPV6_V6ONLY: No buffer space available"),
+        std::pair("setsockopt:error=ENOBUFS:when=3", "set TCP_NODELAY: No buffer space available"),
+        std::pair("setsockopt:error=ENOBUFS:when=4", "set SO_OOBINLINE: No buffer space available"),
+        std::pair("setsockopt:error=ENOBUFS:when=5", "set SO_KEEPALIVE: No buffer space available"),
         std::pair("socket:error=EAFNOSUPPORT",
-                  "listen on 127.0.0.1:0: Address family not supported by protocol"),
-        std::pair("listen:error=EADDRINUSE", "listen on 127.0.0.1:0: Address already in use"),
+                  "listen on [::]:0: Address family not supported by protocol"),
+        std::pair("listen:error=EADDRINUSE", "listen on [::]:0: Address already in use"),
         std::pair("clone,clone3:error=EAGAIN",
                   "start a thread: Resource temporarily unavailable")}) {
     CAPTURE(tamper);
-    const auto finished = run_server({"--host", "127.0.0.1", "--port", "0"}, with_faults(tamper));
+    const auto finished = run_server({"--host", "::", "--port", "0"}, with_faults(tamper));
     CHECK(finished.status == 1);
     CHECK(finished.out.empty());
     CHECK(finished.err == "echo-server: cannot " + std::string(text) + '\n');
@@ -126,10 +127,12 @@ TEST_CASE("where a sandbox refuses a call the server neither spins nor is deaf t
   const std::vector<std::string> calls = {"ioctl",    "getsockopt", "rt_sigtimedwait",
                                           "recvfrom", "sendto",     "accept4"};
   std::list<Server> servers;  // All are looked at for the same time.
+  std::vector<Client> clients;
   for (const std::string& call : calls) {
     CAPTURE(call);
-    Server& server = servers.emplace_back(Words(), with_faults(call + ":error=EPERM"));
-    Client client(server.port());
+    Server& server =
+        servers.emplace_back(Words{"--drain-timeout", "1h"}, with_faults(call + ":error=EPERM"));
+    Client& client = clients.emplace_back(server.port());
     client.try_to_send("hello");
     if (call == "ioctl" || call == "getsockopt" || call == "rt_sigtimedwait")
       CHECK(client.receive(5) == "hello");

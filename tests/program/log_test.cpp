@@ -1,11 +1,15 @@
 // What the log says, how it looks, and that nobody waits for its reader.
 
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include <cstddef>
+#include <iomanip>
 #include <regex>
+#include <span>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -47,7 +51,7 @@ TEST_CASE("the log tells each step at its level", "[log]") {
       R"(debug\] received 5 bytes from )" + peer + R"(: "hello")",
       R"(debug\] sending data back to )" + peer + R"(: 5 bytes)",
       R"(info\] no more data from )" + peer +
-          R"( \(5 bytes in \d+\.\d{3} s, rtt \d+\.\d\d ms, mss \d+\))",
+          R"( \(5 bytes in \d+\.\d{3} s, rtt \d+\.\d\d ms, mss [1-9]\d+\))",
       R"(info\] stopping on SIGINT)",
       R"(info\] stopped: 1 connection served, 5 bytes echoed, up \d+\.\d{3} s)"};
   std::istringstream lines(server.log());
@@ -58,6 +62,19 @@ TEST_CASE("the log tells each step at its level", "[log]") {
         line, Catch::Matchers::Matches(R"(\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\] \[)" + step));
   }
   CHECK_FALSE(std::getline(lines, line));
+}
+
+TEST_CASE("the end of a client tells what TCP knows of the way to it", "[log]") {
+  tcp_info known{};
+  known.tcpi_rtt = 1230;  // Microseconds.
+  known.tcpi_snd_mss = 1448;
+  known.tcpi_total_retrans = 1;
+  std::ostringstream bytes;
+  for (const std::byte byte : std::as_bytes(std::span(&known, 1)))
+    bytes << std::hex << std::setw(2) << std::setfill('0') << std::to_integer<int>(byte);
+  Server server({}, with_faults("getsockopt:poke_exit=@arg4=" + bytes.str()));
+  served_client(server.port()).close();
+  server.wait_for_log(", rtt 1.23 ms, mss 1448, 1 resent)\n");
 }
 
 TEST_CASE("a level holds back what is below it, but not the totals that SIGUSR1 asks for",
