@@ -36,7 +36,6 @@ std::string Endpoint::to_string() const {
 std::vector<Endpoint> resolve(const std::string& host, std::uint16_t port) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   addrinfo* found = nullptr;
   const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
   const char* const reason = code == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(code);
