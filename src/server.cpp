@@ -11,8 +11,6 @@
 #include <thread>
 #include <utility>
 
-#include "echo/log.hpp"
-
 namespace echo {
 namespace {
 

@@ -16,7 +16,6 @@
 #include <span>
 #include <string_view>
 #include <system_error>
-#include <utility>
 
 #include "echo/log.hpp"
 

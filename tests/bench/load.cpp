@@ -1,7 +1,6 @@
 // The load generator of the benchmark. It drives one server through one workload, verifies every
 // byte that comes back, and prints what it measured, or what went wrong, as one JSON object.
 
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
@@ -14,9 +13,11 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <future>
 #include <iostream>
 #include <limits>

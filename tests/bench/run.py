@@ -349,10 +349,10 @@ def workload_table(workload, servers):
 
 
 def fingerprint(*patterns):
-    """Of the code in these files. Comments and spaces do not count."""
+    """Of the code in these files. Comments, spaces and includes do not count."""
     code = hashlib.sha256()
     for path in sorted(path for pattern in patterns for path in PROJECT.glob(pattern)):
-        comment = r"(?m)^\s*#.*" if path.suffix == ".py" else r"(?m)(^|\s)//.*|(?s:/\*.*?\*/)"
+        comment = r"(?m)^\s*#.*" if path.suffix == ".py" else r"(?m)(^|\s)//.*|^#include.*|(?s:/\*.*?\*/)"
         code.update(re.sub(r"\s", "", re.sub(comment, "", path.read_text())).encode())
     return code.hexdigest()[:12]
 

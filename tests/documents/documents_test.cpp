@@ -1,5 +1,7 @@
 // Help, manual page, README and completions name the same options, with the same defaults.
 
+#include <algorithm>
+#include <cstddef>
 #include <iterator>
 #include <regex>
 #include <set>

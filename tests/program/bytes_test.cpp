@@ -1,6 +1,6 @@
 // The echo: every byte, in order, at once, whatever other clients do.
 
-#include <chrono>
+#include <cstddef>
 #include <string>
 #include <vector>
 

@@ -1,5 +1,6 @@
 // --exit-after: how many clients, and the verdict on them.
 
+#include <cstddef>
 #include <string>
 
 #include "client.hpp"

@@ -1,9 +1,11 @@
 // System calls that fail, are interrupted, or are refused by a sandbox.
 
 #include <chrono>
+#include <cstddef>
 #include <list>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "client.hpp"

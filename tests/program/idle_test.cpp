@@ -1,5 +1,6 @@
 // --idle-timeout: who is closed, and who is not.
 
+#include <chrono>
 #include <future>
 #include <string>
 #include <thread>

@@ -1,6 +1,7 @@
 // How many clients at once: --max-connections, descriptors, threads; and that nothing leaks.
 
 #include <chrono>
+#include <cstddef>
 #include <string>
 #include <vector>
 

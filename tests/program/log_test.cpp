@@ -6,12 +6,15 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstddef>
 #include <iomanip>
 #include <regex>
 #include <span>
 #include <sstream>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "client.hpp"

@@ -1,8 +1,11 @@
 // What the server does to a client on purpose: --delay, --close-after, --reset-after, --only-first.
 
 #include <chrono>
+#include <cstddef>
 #include <future>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "client.hpp"

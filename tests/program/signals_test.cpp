@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <fstream>
 #include <future>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "client.hpp"

@@ -3,6 +3,8 @@
 #include <sys/resource.h>
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <future>
 #include <stdexcept>
@@ -12,7 +14,6 @@
 #include "client.hpp"
 #include "echo/process.hpp"
 #include "matchers.hpp"
-#include "sandbox.hpp"
 #include "server.hpp"
 
 namespace {

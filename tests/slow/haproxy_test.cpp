@@ -1,11 +1,8 @@
 // Two servers behind a balancer, with the README's configuration.
 
-#include <sys/socket.h>
-
 #include <algorithm>
-#include <filesystem>
+#include <cstdint>
 #include <fstream>
-#include <memory>
 #include <string>
 #include <vector>
 

@@ -1,7 +1,6 @@
 #include "client.hpp"
 
 #include <linux/sockios.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>

@@ -2,6 +2,7 @@
 
 #include <cctype>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <sstream>
 

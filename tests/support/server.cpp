@@ -2,7 +2,6 @@
 
 #include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <iterator>

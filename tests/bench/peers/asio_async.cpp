@@ -1,6 +1,7 @@
 // asio, asynchronous, one thread for all connections. usage: asio_async PORT CHUNK
 
 #include <asio.hpp>
+#include <cstddef>
 #include <cstdlib>
 #include <memory>
 #include <utility>

@@ -1,6 +1,7 @@
 // asio, blocking, a thread per connection. usage: asio_threads PORT CHUNK
 
 #include <asio.hpp>
+#include <cstddef>
 #include <cstdlib>
 #include <thread>
 #include <utility>
