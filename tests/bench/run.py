@@ -224,8 +224,10 @@ def start_and_stop(command, port, environment):
     starts, stops = [], []
     for _ in range(20):
         began = time.perf_counter()
-        pid = os.posix_spawn(command[0], command, environment, file_actions=[
-            (os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)])
+        pid = os.posix_spawn(
+            command[0], command, environment,
+            setsigdef=[signal.SIGINT],  # A background job of a script ignores it.
+            file_actions=[(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)])
         try:
             with connect(port) as client:
                 echo_once(client)
