@@ -55,5 +55,6 @@ TEST_CASE("a client that reads slowly is not idle", "[idle][slow]") {
     std::this_thread::sleep_for(20ms);  // Half a megabyte per second.
   }
   received += client.receive(data.size() - received.size());
+  CHECK(sent.get().size == data.size());
   CHECK(same_bytes(received, data));
 }

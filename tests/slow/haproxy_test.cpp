@@ -38,7 +38,7 @@ TEST_CASE("behind HAProxy a stop of one server ends only the connections that it
   test::need_program("haproxy");
   Server one;
   Server two;
-  const std::uint16_t port = test::port_of(test::listen_on().local_endpoint());
+  const std::uint16_t port = test::port_of(test::listen_on_loopback().local_endpoint());
   const test::TemporaryFile file;
   std::ofstream(file.path()) << configuration(port, one.port(), two.port());
   test::Process haproxy({"haproxy", "-db", "-f", file.path()});

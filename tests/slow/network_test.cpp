@@ -42,7 +42,8 @@ TEST_CASE("a client that cannot be reached for a while still gets its bytes at a
   CHECK_THAT(server.log(), test::contains("closed by the stop (6 bytes"));
 }
 
-TEST_CASE("loss and reordering on the way change no byte", "[network][slow]") {
+TEST_CASE("loss and reordering on the way change no byte, and the log tells of them",
+          "[network][slow]") {
   test::need_program("nc");
   test::need_program("tc");
   const test::Network network;
@@ -58,4 +59,5 @@ TEST_CASE("loss and reordering on the way change no byte", "[network][slow]") {
       test::run("nc", {"-N", "127.0.0.1", std::to_string(server.port())}, data, network.setup());
   CHECK(test::same_bytes(netcat.out, data));
   CHECK(server.stop() == 0);
+  CHECK_THAT(server.log(), test::contains("(1000000 bytes in ") && test::contains(" resent)\n"));
 }

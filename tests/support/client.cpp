@@ -180,7 +180,7 @@ void serve_one(std::uint16_t port) {
 }
 
 Pair connected_pair() {
-  echo::Listener listener = listen_on();
+  echo::Listener listener = listen_on_loopback();
   Client client(port_of(listener.local_endpoint()));
   return {listener.accept().value(), std::move(client)};
 }
@@ -216,8 +216,8 @@ std::uint16_t port_of(const echo::Endpoint& endpoint) {
   return static_cast<std::uint16_t>(std::stoi(text.substr(text.rfind(':') + 1)));
 }
 
-echo::Listener listen_on(const std::string& host) {
-  return echo::Listener(echo::resolve(host, 0).front());
+echo::Listener listen_on_loopback() {
+  return echo::Listener(echo::resolve("127.0.0.1", 0).front());
 }
 
 }  // namespace test

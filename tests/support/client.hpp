@@ -132,7 +132,7 @@ bool is_free(std::uint16_t port);
 
 std::uint16_t port_of(const echo::Endpoint& endpoint);
 
-/// A listener on a free port.
-echo::Listener listen_on(const std::string& host = "127.0.0.1");
+/// On a free port.
+echo::Listener listen_on_loopback();
 
 }  // namespace test

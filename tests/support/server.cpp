@@ -76,9 +76,8 @@ void Server::set_limit(int resource, rlim_t soft) const {
   echo::checked(::prlimit(pid(), kind, &limit, nullptr), "set a limit");
 }
 
-Finished run_server(const Words& arguments, const Setup& setup, std::chrono::milliseconds patience,
-                    Place place) {
-  return run(ECHO_SERVER_BINARY, arguments, "", setup, patience, place);
+Finished run_server(const Words& arguments, const Setup& setup, Place place) {
+  return run(ECHO_SERVER_BINARY, arguments, "", setup, deadline, place);
 }
 
 }  // namespace test

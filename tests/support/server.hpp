@@ -59,7 +59,6 @@ class Server : public Process {
 
 /// echo-server, with no arguments but these, where it is expected to end by itself: a usage error,
 /// an error at the start, --help, --version.
-Finished run_server(const Words& arguments, const Setup& setup = {},
-                    std::chrono::milliseconds patience = deadline, Place place = Place::here());
+Finished run_server(const Words& arguments, const Setup& setup = {}, Place place = Place::here());
 
 }  // namespace test

@@ -21,7 +21,7 @@ std::size_t entries_of(const std::string& directory) {
 /// A server on loopback that runs in a thread of its own, and is stopped with the object.
 class RunningServer {
  public:
-  RunningServer() : RunningServer(test::listen_on()) {}
+  RunningServer() : RunningServer(test::listen_on_loopback()) {}
   ~RunningServer() { server.stop(); }
 
   const std::uint16_t port;

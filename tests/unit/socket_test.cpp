@@ -73,15 +73,18 @@ TEST_CASE("a call on no socket is an error that names the call", "[socket]") {
   CHECK(text_of([&] { socket.set_idle_timeout({}); }) == "set SO_RCVTIMEO" + words);
 }
 
-TEST_CASE("what is sent leaves at once, and a lost client is noticed", "[socket]") {
+TEST_CASE("what is sent leaves at once, a lost client is noticed, and TCP tells of the way",
+          "[socket]") {
   const test::Pair pair = test::connected_pair();
   CHECK(option_of_peer(pair.client, IPPROTO_TCP, TCP_NODELAY) == 1);
   CHECK(option_of_peer(pair.client, SOL_SOCKET, SO_KEEPALIVE) == 1);
+  CHECK(pair.server.info().tcpi_rtt > 0);
+  CHECK(pair.server.info().tcpi_snd_mss > 500);
 }
 
 TEST_CASE("the first endpoint that can be bound is used", "[socket]") {
   const echo::Endpoint free = echo::resolve("127.0.0.1", 0).front();
-  const echo::Listener listener = test::listen_on();
+  const echo::Listener listener = test::listen_on_loopback();
   const echo::Endpoint taken = listener.local_endpoint();
   CHECK(port_of(echo::listen_on_first({taken, free, taken}).local_endpoint()) != port_of(taken));
   const auto error = error_of([&] { echo::listen_on_first({taken, taken}); });
