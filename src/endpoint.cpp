@@ -16,21 +16,27 @@
 
 namespace echo {
 
+std::uint16_t Endpoint::port() const {
+  // The port is at the same place in sockaddr_in and sockaddr_in6.
+  return ntohs(reinterpret_cast<const sockaddr_in&>(storage).sin_port);
+}
+
 std::string Endpoint::to_string() const {
   const auto& ipv4 = reinterpret_cast<const sockaddr_in&>(storage);
   const auto& ipv6 = reinterpret_cast<const sockaddr_in6&>(storage);
   const bool is_mapped = storage.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&ipv6.sin6_addr);
-  const auto* bytes = is_mapped ? &ipv6.sin6_addr.s6_addr[12]
-                                : reinterpret_cast<const unsigned char*>(&ipv4.sin_addr);
-  // Not by getnameinfo: its printf touches 10 KiB of a worker's stack, which then stay in memory.
-  if (storage.ss_family == AF_INET || is_mapped)
-    return fmt::format("{}.{}.{}.{}:{}", bytes[0], bytes[1], bytes[2], bytes[3],
-                       ntohs(ipv4.sin_port));  // At the same place in both.
+  // getnameinfo would do for IPv4 as well, but its printf touches 10 KiB of a worker's stack, which
+  // would then stay allocated for each connection.
+  if (storage.ss_family == AF_INET || is_mapped) {
+    const auto* bytes = is_mapped ? &ipv6.sin6_addr.s6_addr[12]
+                                  : reinterpret_cast<const unsigned char*>(&ipv4.sin_addr);
+    return fmt::format("{}.{}.{}.{}:{}", bytes[0], bytes[1], bytes[2], bytes[3], port());
+  }
   std::array<char, INET6_ADDRSTRLEN + IF_NAMESIZE> host{};
-  // Where it fails, the address stays empty.
+  // Not checked: if it fails, the address stays empty.
   ::getnameinfo(reinterpret_cast<const sockaddr*>(&storage), length, host.data(), host.size(),
                 nullptr, 0, NI_NUMERICHOST);
-  return fmt::format("[{}]:{}", host.data(), ntohs(ipv6.sin6_port));
+  return fmt::format("[{}]:{}", host.data(), port());
 }
 
 std::vector<Endpoint> resolve(const std::string& host, std::uint16_t port) {

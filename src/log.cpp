@@ -1,19 +1,23 @@
 #include "echo/log.hpp"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
+#include <spdlog/common.h>
 #include <spdlog/details/log_msg.h>
 #include <spdlog/fmt/fmt.h>
+#include <spdlog/logger.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -31,97 +35,146 @@ std::string_view variable(const char* name) {
   return value != nullptr ? value : "";
 }
 
-bool wants_colour() {
-  const std::string_view terminal = variable("TERM");
-  return ::isatty(STDERR_FILENO) == 1 && !terminal.empty() && terminal != "dumb" &&
-         variable("NO_COLOR").empty();
+bool is_terminal() {
+  return ::isatty(STDERR_FILENO) == 1;
 }
 
-/// Grey, cyan, green, yellow, red, green (console_codes(4)), for the levels from trace on.
-constexpr std::array colours = {"\033[90m", "\033[36m", "\033[32m",
-                                "\033[33m", "\033[31m", "\033[32m"};
+/// Whether stderr is connected to the systemd journal: JOURNAL_STREAM then names its device and
+/// inode (systemd.exec(5)).
+bool is_journal() {
+  struct stat file {};
+  return ::fstat(STDERR_FILENO, &file) == 0 &&
+         variable("JOURNAL_STREAM") == fmt::format("{}:{}", file.st_dev, file.st_ino);
+}
 
-/// A pipe or terminal opened once more, so that O_NONBLOCK is ours alone: others may share the
-/// descriptor that we were given (open(2), "Open file descriptions"). Empty for a file, which has
-/// room at once, and where that is not allowed.
+bool wants_colour() {
+  const std::string_view terminal = variable("TERM");
+  return is_terminal() && !terminal.empty() && terminal != "dumb" && variable("NO_COLOR").empty();
+}
+
+const char* pattern() {
+  if (is_journal())
+    return "%l %v";
+  return is_terminal() ? "%H:%M:%S.%e %^%l%$ %v" : "%Y-%m-%d %H:%M:%S.%e %^%l%$ %v";
+}
+
+/// What the levels from trace to error look like: grey, cyan, green, yellow, red
+/// (console_codes(4)), and their syslog priorities (sd-daemon(3)).
+struct Appearance {
+  std::string_view colour, priority;
+};
+constexpr std::array<Appearance, 5> appearances = {{{"\033[90m", "<7>"},
+                                                    {"\033[36m", "<7>"},
+                                                    {"\033[32m", "<6>"},
+                                                    {"\033[33m", "<4>"},
+                                                    {"\033[31m", "<3>"}}};
+
+/// Opens a pipe or terminal once more, to set O_NONBLOCK without setting it for the other programs
+/// that share the given descriptor (open(2), "Open file descriptions"). Returns nothing for a file,
+/// which never blocks, and where the system does not permit it.
 UniqueFd reopen_stderr() {
   if (::lseek(STDERR_FILENO, 0, SEEK_CUR) != -1)
     return UniqueFd();
   constexpr int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
   UniqueFd reopened(::open("/proc/self/fd/2", flags));
-  // Another user's terminal, as after su(1), can still be opened as that of the session.
+  // The terminal of another user, as after su(1), can still be opened under this name.
   if (!reopened && ::tcgetsid(STDERR_FILENO) == ::getsid(0))
     reopened = UniqueFd(::open("/dev/tty", flags));
   return reopened;
 }
 
-/// Writes what stderr takes without waiting; spdlog's own sinks wait for the reader of a pipe.
+/// Writes to stderr as much as there is room for. spdlog's own sinks would wait for the reader of a
+/// full pipe. So would its thread pool, which joins its writer at the end of the program.
 class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
  public:
-  StderrSink() { rest_.reserve(4096); }  // Memory may be what is missing.
+  StderrSink() { unsent_.reserve(4096); }  // A line about missing memory should not need any.
 
  protected:
   void sink_it_(const spdlog::details::log_msg& message) override {
-    write_rest();
-    if (!rest_.empty() || !write(message))
+    write_unsent();
+    if (!unsent_.empty()) {
       ++dropped_;
+      return;
+    }
+    if (dropped_ > 0) {
+      fmt::memory_buffer text;
+      fmt::format_to(std::back_inserter(text),
+                     "{} line{} dropped here: the log was not read fast enough", dropped_,
+                     plural(dropped_));
+      append({message.time, {}, "", spdlog::level::warn, {text.data(), text.size()}});
+    }
+    append(message);
+    const std::size_t size = unsent_.size();
+    write_unsent();
+    const bool is_dropped = unsent_.size() == size;
+    dropped_ = is_dropped ? dropped_ + 1 : 0;
+    if (is_dropped)
+      unsent_.clear();
   }
 
   void flush_() override {}
 
  private:
-  /// Makes the line in `rest_`, where there is room without more memory. Returns whether stderr
-  /// took the line, or its beginning.
-  bool write(const spdlog::details::log_msg& message) {
+  void append(const spdlog::details::log_msg& message) {
+    const Appearance& appearance = appearances.at(static_cast<std::size_t>(message.level));
     spdlog::memory_buf_t line;
     formatter_->format(message, line);
-    if (dropped_ > 0)
-      fmt::format_to(std::back_inserter(rest_), "[{} line{} dropped here: nobody read them]\n",
-                     dropped_, plural(dropped_));
-    const std::size_t start = rest_.size();
-    rest_.append(line.data(), line.size());
-    if (colour_) {
-      rest_.insert(start + message.color_range_end, "\033[0m");
-      rest_.insert(start + message.color_range_start,
-                   colours.at(static_cast<std::size_t>(message.level)));
+    if (is_journal_)
+      unsent_ += appearance.priority;
+    const std::size_t start = unsent_.size();
+    unsent_.append(line.data(), line.size());
+    if (is_coloured_) {
+      unsent_.insert(start + message.color_range_end, "\033[0m");
+      unsent_.insert(start + message.color_range_start, appearance.colour);
     }
-    const bool is_taken = write_rest();
-    if (is_taken)
-      dropped_ = 0;
-    else
-      rest_.clear();
-    return is_taken;
   }
 
-  /// Writes as much of `rest_` as stderr has room for. Returns whether it took anything; a write
-  /// that fails counts as no room.
-  bool write_rest() {
-    // What could not be opened again is asked first. (A terminal may still take a part, and wait.)
-    pollfd ready{STDERR_FILENO, POLLOUT, 0};
-    if (rest_.empty() || (!reopened_ && retry([&] { return ::poll(&ready, 1, 0); }) != 1))
-      return false;
-    const int fd = reopened_ ? reopened_.get() : STDERR_FILENO;
-    const auto written = retry([&] { return ::write(fd, rest_.data(), rest_.size()); });
-    if (written > 0)
-      rest_.erase(0, static_cast<std::size_t>(written));
-    return written > 0;
+  /// Writes as much of `unsent_` as stderr has room for. A write that fails counts as no room.
+  void write_unsent() {
+    while (!unsent_.empty()) {
+      pollfd writable{STDERR_FILENO, POLLOUT, 0};
+      if (!reopened_ && retry([&] { return ::poll(&writable, 1, 0); }) != 1)
+        return;
+      const int fd = reopened_ ? reopened_.get() : STDERR_FILENO;
+      const std::size_t size = std::min(unsent_.size(), max_write_);
+      const auto written = retry([&] { return ::write(fd, unsent_.data(), size); });
+      if (written <= 0)
+        return;
+      unsent_.erase(0, static_cast<std::size_t>(written));
+    }
   }
 
   const UniqueFd reopened_ = reopen_stderr();
-  const bool colour_ = wants_colour();
-  std::string rest_;  ///< What stderr has not yet taken of a line: a terminal may take a part.
+  /// A descriptor that is shared may block. What poll(2) promises then is room for PIPE_BUF bytes
+  /// in a pipe, and for one byte in a terminal.
+  const std::size_t max_write_ = reopened_ ? SIZE_MAX : is_terminal() ? 1 : PIPE_BUF;
+  const bool is_coloured_ = wants_colour();
+  const bool is_journal_ = is_journal();
+  /// Between two calls: the end of a line of which stderr, a terminal, took only the beginning.
+  std::string unsent_;
   std::uint64_t dropped_ = 0;
 };
+
+std::shared_ptr<spdlog::logger> always;
 
 }  // namespace
 
 void set_up_log(const std::string& level) {
-  auto logger = std::make_shared<spdlog::logger>("", std::make_shared<StderrSink>());
-  logger->set_pattern(::isatty(STDERR_FILENO) == 1 ? "[%H:%M:%S.%e] [%^%l%$] %v"
-                                                   : "[%Y-%m-%d %H:%M:%S.%e] [%^%l%$] %v");
-  logger->set_error_handler([](const std::string&) {});  // Without memory a line is lost.
-  logger->set_level(spdlog::level::from_str(level));
-  spdlog::set_default_logger(std::move(logger));
+  const auto sink = std::make_shared<StderrSink>();
+  const auto make_logger = [&](const std::string& name, spdlog::level::level_enum from) {
+    auto logger = std::make_shared<spdlog::logger>(name, sink);
+    logger->set_level(from);
+    logger->set_error_handler([](const std::string&) {});  // Without memory, a line is lost.
+    return logger;
+  };
+  const spdlog::level::level_enum from = spdlog::level::from_str(level);
+  sink->set_pattern(pattern());
+  spdlog::set_default_logger(make_logger("", from));
+  always = make_logger("always", from == spdlog::level::off ? from : spdlog::level::trace);
+}
+
+void log_unless_off(std::string_view line) {
+  always->info("{}", line);
 }
 
 std::string escaped(std::string_view text) {

@@ -1,12 +1,12 @@
 #include <signal.h>
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
-#include <cstring>
 #include <exception>
 #include <iterator>
 #include <string>
@@ -26,73 +26,111 @@ namespace {
 
 using echo::plural;
 
-/// Does not allocate: SIGUSR1 must work when memory is exhausted.
+/// Allocates no memory, because SIGUSR1 must work when memory is exhausted.
 fmt::memory_buffer text_of(const echo::Totals& totals) {
   fmt::memory_buffer text;
   const auto out = std::back_inserter(text);
   fmt::format_to(out, "{} connection{} served", totals.served, plural(totals.served));
   if (totals.failed > 0)
     fmt::format_to(out, ", {} failed", totals.failed);
-  if (totals.idled > 0)
-    fmt::format_to(out, ", {} idled", totals.idled);
-  fmt::format_to(out, ", {} byte{} echoed, up {:.3f} s", totals.echoed, plural(totals.echoed),
-                 totals.up.count());
+  if (totals.timed_out > 0)
+    fmt::format_to(out, ", {} timed out", totals.timed_out);
+  fmt::format_to(out, ", {} byte{} echoed, uptime {:.1f} s", totals.echoed, plural(totals.echoed),
+                 totals.uptime.count());
   return text;
 }
 
+/// Stops first and logs afterwards, so that nothing about the log can delay the stop.
 void stop(echo::Server& server, int signal, std::chrono::milliseconds drain_timeout) {
   const std::size_t open = server.totals().open;
-  const std::chrono::duration<double> seconds = drain_timeout;
+  server.stop();
   const char* const name = signal == SIGINT ? "SIGINT" : "SIGTERM";
   if (open == 0)
-    spdlog::info("stopping on {}", name);
+    spdlog::info("received {}, stopping", name);
   else
-    spdlog::info("stopping on {}: {} connection{} open, {} s to finish; {} again ends it now", name,
-                 open, plural(open), seconds.count(), signal == SIGINT ? "Ctrl+C" : name);
-  server.stop();
+    spdlog::info("received {}, stopping: {} open connection{} {} s to finish; {} again to stop now",
+                 name, open, open == 1 ? " has" : "s have",
+                 std::chrono::duration<double>(drain_timeout).count(),
+                 signal == SIGINT ? "press Ctrl+C" : "send SIGTERM");
 }
 
-/// At spdlog's level "critical", which is shown at every level but "off".
 void report(const echo::Server& server) {
   const echo::Totals totals = server.totals();
   const fmt::memory_buffer text = text_of(totals);
-  spdlog::critical("{} connection{} open, {}", totals.open, plural(totals.open),
-                   std::string_view(text.data(), text.size()));
+  fmt::memory_buffer line;
+  fmt::format_to(std::back_inserter(line), "{} connection{} open, {}", totals.open,
+                 plural(totals.open), std::string_view(text.data(), text.size()));
+  echo::log_unless_off({line.data(), line.size()});
 }
 
-/// Returns the exit status.
-int serve(const echo::Options& options) {
-  echo::set_up_log(options.log_level);
-  spdlog::debug("starting up on host {}, port {}", echo::escaped(options.host), options.port);
-  echo::raise_descriptor_limit();
-  echo::Listener listener = echo::listen_on_first(echo::resolve(options.host, options.port));
-  const std::string address = listener.local_endpoint().to_string();
-  echo::Server server(std::move(listener), options);
-  const std::jthread signals = echo::handle_signals(
-      [&](int signal) { stop(server, signal, options.drain_timeout); }, [&] { report(server); });
+/// The one line on stdout. A server without its line still serves: whoever does not read stdout may
+/// know the port from the command line.
+void announce(const std::string& address) {
   try {
     echo::announce("Listening on " + address + '\n');
   } catch (const std::system_error& error) {
     spdlog::error("cannot {}", error.what());
   }
-  spdlog::info("serving on {}: chunk size {} byte{}, at most {} connection{}; Ctrl+C stops",
-               address, options.chunk_size, plural(options.chunk_size), options.max_connections,
-               plural(options.max_connections));
-  spdlog::debug("waiting for a connection");
+}
+
+/// Two lines, because one would not fit on a terminal of 80 columns.
+void log_start(const echo::Options& options, const std::string& address) {
+  spdlog::info("serving on {} (chunk size {} byte{})", address, options.chunk_size,
+               plural(options.chunk_size));
+  spdlog::info("at most {} connection{}{}", options.max_connections,
+               plural(options.max_connections),
+               ::isatty(STDERR_FILENO) == 1 ? "; press Ctrl+C to stop" : "");
+  if (!options.faults.empty())
+    spdlog::info("testing clients with {}", options.faults);
+  if (options.max_connections > 0)
+    spdlog::debug("waiting for a connection");
+}
+
+/// Returns the exit status.
+int serve(const echo::Options& options) {
+  echo::set_up_log(options.log_level);
+  spdlog::debug("starting: host {}, port {}", echo::escaped(options.host), options.port);
+  echo::raise_descriptor_limit();
+  echo::Listener listener = echo::listen_on_first(echo::resolve(options.host, options.port));
+  if (options.max_connections == 0)
+    listener.fill_backlog();
+  const std::string address = listener.local_endpoint().to_string();
+
+  echo::Server server(std::move(listener), options);
+  const std::jthread signals = echo::handle_signals(
+      [&](int signal) { stop(server, signal, options.drain_timeout); }, [&] { report(server); });
+  announce(address);
+  echo::notify_ready();
+  log_start(options, address);
   server.run();
+
   const echo::Totals totals = server.totals();
   const fmt::memory_buffer text = text_of(totals);
   spdlog::info("stopped: {}", std::string_view(text.data(), text.size()));
-  if (totals.lost_listener)
+  if (server.has_lost_listener())
     return 1;
-  const bool all_came = totals.served == options.exit_after;
-  return all_came && totals.failed + totals.idled > 0 ? 3 : 0;
+  // The verdict of --exit-after. Without it, or if a stop came first, clients do not matter.
+  const bool is_complete = totals.served == options.exit_after;
+  const bool has_failures = totals.failed > 0 || totals.timed_out > 0;
+  return is_complete && has_failures ? 3 : 0;
 }
 
-/// Prints an error; returns `status`.
+/// Prints an error, and returns `status`.
 int fail(int status, const std::string& text) {
   std::fputs(("echo-server: " + text + '\n').c_str(), stderr);
   return status;
+}
+
+/// Prints the help or the version, and returns the exit status.
+int inform(const std::string& text) {
+  try {
+    echo::print(text);
+    return 0;
+  } catch (const std::system_error& error) {
+    if (error.code().value() == EPIPE)  // As in `echo-server --help | head -1`: nobody reads it.
+      return 1;
+    throw;
+  }
 }
 
 }  // namespace
@@ -102,15 +140,10 @@ int main(int argc, char** argv) {
     echo::ensure_standard_streams();
     echo::prepare_signals();
     const echo::Options options = echo::parse_options(argc, argv);
-    if (options.information.empty())
-      return serve(options);
-    echo::print(options.information);
-    return 0;
+    return options.information.empty() ? serve(options) : inform(options.information);
   } catch (const echo::UsageError& error) {
     return fail(2, echo::escaped(error.what()) + "\nTry 'echo-server --help'.");
   } catch (const std::exception& error) {
-    const std::string text = echo::escaped(error.what());
-    const bool is_denied = text.starts_with("listen on") && text.ends_with(std::strerror(EACCES));
-    return fail(1, "cannot " + text + (is_denied ? " (a port below 1024 needs root)" : ""));
+    return fail(1, "cannot " + echo::escaped(error.what()));
   }
 }

@@ -4,16 +4,17 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spdlog/spdlog.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
-#include <cstring>
+#include <cstdlib>
 #include <functional>
-#include <initializer_list>
 #include <optional>
 #include <stop_token>
 #include <string_view>
@@ -22,6 +23,7 @@
 #include <utility>
 
 #include "echo/system_call.hpp"
+#include "echo/unique_fd.hpp"
 
 namespace echo {
 namespace {
@@ -29,7 +31,9 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-/// No call on sets, masks and actions is checked: they fail for wrong numbers only.
+// The calls on signals in this file are not checked: they fail only for a number that is no signal.
+
+/// The signals that the thread of `handle_signals` receives.
 const sigset_t handled_signals = [] {
   sigset_t set;
   ::sigemptyset(&set);
@@ -38,41 +42,34 @@ const sigset_t handled_signals = [] {
   return set;
 }();
 
-/// Has SIGINT and SIGTERM end the process again: by default, and not blocked in this thread.
-void let_stop_signals_end_process() {
-  ::signal(SIGINT, SIG_DFL);
-  ::signal(SIGTERM, SIG_DFL);
+/// Ends the process as `signal` does by default. May be used as a signal handler, because it calls
+/// only async-signal-safe functions (signal-safety(7)).
+void end_process_by(int signal) {
+  ::signal(signal, SIG_DFL);
   ::pthread_sigmask(SIG_UNBLOCK, &handled_signals, nullptr);
+  ::raise(signal);
+  // Process 1 survives that (pid_namespaces(7)). A shell would report the same status.
+  ::_exit(128 + signal);
 }
 
 void wait_for_signals(const std::stop_token& token, const std::function<void(int)>& on_stop,
                       const std::function<void()>& on_usr1) {
-  // The end of this thread is asked for by the token; a signal wakes sigwait then.
+  // At the end of the program, the token asks this thread to end. SIGUSR1 then wakes sigwait.
   const std::stop_callback wake(token,
                                 [self = ::pthread_self()] { ::pthread_kill(self, SIGUSR1); });
   std::optional<Clock::time_point> first_stop;
   for (;;) {
     int signal = 0;
-    const int error = ::sigwait(&handled_signals, &signal);
+    ::sigwait(&handled_signals, &signal);
     if (token.stop_requested())
       return;
-    if (error != 0) {  // A sandbox forbids it. This thread stays: the others block the signals.
-      spdlog::error("cannot wait for signals: {}; a stop signal ends the server at once",
-                    std::strerror(error));
-      let_stop_signals_end_process();
-      while (!token.stop_requested())
-        std::this_thread::sleep_for(100ms);
-      return;
-    }
     if (signal == SIGUSR1) {
       on_usr1();
     } else if (!first_stop) {
       first_stop = Clock::now();
       on_stop(signal);
     } else if (Clock::now() - *first_stop >= 500ms) {
-      let_stop_signals_end_process();
-      ::raise(signal);
-      ::_exit(128 + signal);  // Process 1 survives its default actions (pid_namespaces(7)).
+      end_process_by(signal);
     }
   }
 }
@@ -81,17 +78,19 @@ void wait_for_signals(const std::stop_token& token, const std::function<void(int
 
 void ensure_standard_streams() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-    if (::fcntl(fd, F_GETFD) == -1)  // open takes the lowest free number, which is this one.
+    if (::fcntl(fd, F_GETFD) == -1)  // open returns the lowest free number, which is this one.
       checked(retry([] { return ::open("/dev/null", O_RDONLY); }), "open /dev/null");
 }
 
 void prepare_signals() {
-  // The first three come with a write: to a closed pipe, to a file at its size limit, or from the
-  // background to a terminal that stops such jobs. SIGCHLD: process 1 of a container inherits
-  // children, and so leaves no zombies.
+  // A write raises the first three: to a closed pipe, to a file at its size limit, or from the
+  // background to a terminal that stops such jobs. SIGCHLD: process 1 of a container inherits the
+  // children of others, and leaves no zombies if it ignores their end.
   for (const int signal : {SIGPIPE, SIGXFSZ, SIGTTOU, SIGCHLD, SIGUSR1})
     ::signal(signal, SIG_IGN);
-  let_stop_signals_end_process();
+  ::signal(SIGINT, end_process_by);
+  ::signal(SIGTERM, end_process_by);
+  ::pthread_sigmask(SIG_UNBLOCK, &handled_signals, nullptr);
 }
 
 void print(std::string_view text) {
@@ -106,7 +105,28 @@ void announce(std::string_view line) {
   if (retry([&] { return ::poll(&writable, 1, 400); }) != 1)
     throw std::system_error(EAGAIN, std::system_category(), "write to stdout");
   print(line);
-  checked(::dup2(STDIN_FILENO, STDOUT_FILENO), "end stdout");
+  const UniqueFd null(
+      checked(retry([] { return ::open("/dev/null", O_RDWR | O_CLOEXEC); }), "open /dev/null"));
+  // Standard input as well: if it is the same socket as stdout, it would keep that socket open.
+  for (const int fd : {STDOUT_FILENO, STDIN_FILENO})
+    checked(retry([&] { return ::dup2(null.get(), fd); }), "close stdout");
+}
+
+void notify_ready() noexcept {
+  const char* const path = std::getenv("NOTIFY_SOCKET");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string_view name = path != nullptr ? path : "";
+  if (name.empty() || name.size() >= sizeof(address.sun_path))
+    return;
+  std::ranges::copy(name, address.sun_path);
+  if (name.front() == '@')  // An abstract name, which begins with a zero byte (unix(7)).
+    address.sun_path[0] = '\0';
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+  const UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  constexpr std::string_view message = "READY=1";
+  ::sendto(fd.get(), message.data(), message.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
+           reinterpret_cast<const sockaddr*>(&address), length);
 }
 
 void raise_descriptor_limit() noexcept {
@@ -114,7 +134,7 @@ void raise_descriptor_limit() noexcept {
   if (::getrlimit(RLIMIT_NOFILE, &limit) == -1)
     return;
   limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);  // A sandbox may forbid it; then the old limit holds.
+  ::setrlimit(RLIMIT_NOFILE, &limit);  // If a sandbox forbids it, the old limit holds.
 }
 
 std::jthread handle_signals(std::function<void(int)> on_stop, std::function<void()> on_usr1) {

@@ -3,6 +3,9 @@
 #include <spdlog/spdlog.h>
 
 #include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <mutex>
@@ -11,42 +14,45 @@
 #include <thread>
 #include <utility>
 
+#include "echo/log.hpp"
+#include "echo/options.hpp"
+#include "echo/session.hpp"
+#include "echo/socket.hpp"
+
 namespace echo {
 namespace {
 
 using namespace std::chrono_literals;
 
-/// If the limits allow it, this many workers wait for a client, so that a burst of clients need not
-/// wait for threads.
+/// If the limits allow it, at least this many workers wait for a client, so that a burst of clients
+/// does not wait for threads to start.
 constexpr std::size_t min_waiting = 8;
-/// If more wait, a worker that comes back from a client ends.
+/// A worker that returns from a client ends if more than this many wait. The distance to
+/// `min_waiting` keeps workers from being started and ended all the time.
 constexpr std::size_t max_waiting = 16;
-/// What failed is tried again after this time.
+/// How long to pause after a failure before the next attempt.
 constexpr auto retry_pause = 100ms;
+/// How often a failure that lasts is reported.
 constexpr auto report_pause = 5s;
+
+Options without_faults(Options options) {
+  options.delay = 0ms;
+  options.close_after = options.reset_after = options.stall_after = Options::never;
+  return options;
+}
 
 }  // namespace
 
 Server::Server(Listener listener, const Options& options)
-    : listener_(std::move(listener)), options_(options), plain_options_(options) {
-  plain_options_.delay = {};
-  plain_options_.close_after = plain_options_.reset_after = Options::never;
-}
+    : listener_(std::move(listener)), options_(options), later_options_(without_faults(options)) {}
 
 void Server::run() {
   keep_workers();
   listener_.shutdown();
-
-  std::unique_lock lock(mutex_);
-  const auto none_left = [this] { return workers_ == 0; };
-  // Until a stop, clients take the time that they need. A stop begins the drain.
-  changed_.wait(lock, stop_.get_token(), none_left);
-  changed_.wait_until(lock, Clock::now() + options_.drain_timeout, none_left);
-  cut_.request_stop();  // Its callbacks never take mutex_.
-  changed_.wait(lock, none_left);
+  drain();
 }
 
-/// The foreman's loop: starts workers until no more clients are to be accepted.
+/// The foreman's loop: starts workers until no further connection is to be accepted.
 void Server::keep_workers() {
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -55,24 +61,38 @@ void Server::keep_workers() {
       return;
     try {
       std::thread(&Server::work, this).detach();
-      ++workers_;  // The new thread first waits for the lock, and so finds itself counted.
+      ++workers_;  // In time: the first thing that the new thread does is to wait for the lock.
     } catch (const std::exception& error) {
-      report_trouble("start a worker thread", error);
-      changed_.wait_for(lock, stop_.get_token(), retry_pause, [this] { return is_closing(); });
+      lock.unlock();
+      pause_after_error("start a thread", error, false);
+      lock.lock();
     }
   }
 }
 
-/// Run by each worker. Threads are detached; `workers_` takes the place of join.
+/// Waits until the last worker has ended.
+void Server::drain() {
+  std::unique_lock lock(mutex_);
+  const auto none_is_left = [this] { return workers_ == 0; };
+  // Without a stop, as after `exit_after`, connections may last as long as they like.
+  changed_.wait(lock, stop_.get_token(), none_is_left);
+  // From a stop on, they have the drain timeout. (If none is left, this returns immediately.)
+  if (!changed_.wait_until(lock, Clock::now() + options_.drain_timeout, none_is_left))
+    abort_.request_stop();
+  changed_.wait(lock, none_is_left);
+}
+
+/// The life of a worker. Its thread is detached: instead of being joined, it counts itself out.
 void Server::work() {
   while (std::optional<Socket> client = accept())
     serve(std::move(*client));
   const std::lock_guard lock(mutex_);
   --workers_;
-  changed_.notify_all();  // Under the lock: as soon as it is free, the server may be destroyed.
+  // Under the lock, because the server may be destroyed as soon as the lock is free.
+  changed_.notify_all();
 }
 
-/// Waits for the next client. Returns nothing if this worker is to end.
+/// Returns the next client, or nothing if this worker is to end.
 std::optional<Socket> Server::accept() {
   while (may_accept()) {
     try {
@@ -80,101 +100,134 @@ std::optional<Socket> Server::accept() {
         return client;
       note_lost_listener();
     } catch (const std::exception& error) {
-      std::unique_lock lock(mutex_);
-      ++retrying_;
-      report_trouble("accept", error);
-      changed_.wait_for(lock, stop_.get_token(), retry_pause, [this] { return is_closing(); });
-      --retrying_;
+      pause_after_error("accept", error, true);
     }
   }
   return std::nullopt;
 }
 
 void Server::serve(Socket client) {
-  const std::uint64_t number = count_in(client.peer());
-  Session session(std::move(client), number <= options_.only_first ? options_ : plain_options_,
-                  stop_.get_token(), cut_.get_token(), echoed_);
-  count_out(session.run());
-  session.close();  // After the count: a client that sees its end is no longer open in `totals`.
+  const Arrival arrival = count_in();
+  log_arrival(arrival, client);
+  Session session(std::move(client),
+                  arrival.number <= options_.only_first ? options_ : later_options_,
+                  stop_.get_token(), abort_.get_token(), echoed_);
+  const Session::End end = session.run();
+  if (count_out(end))
+    spdlog::debug("waiting for a connection");
+  // After the count: when a client sees that its connection is closed, the totals agree.
+  session.close(end);
 }
 
-/// Returns the client's number in the order of acceptance, from 1 on.
-std::uint64_t Server::count_in(const std::string& peer) {
+Server::Arrival Server::count_in() {
   const std::lock_guard lock(mutex_);
   ++totals_.served;
   ++totals_.open;
   if (is_closing() || is_worker_missing())
     changed_.notify_all();
-  if (std::exchange(in_trouble_, false))  // An error, for who saw the error before.
-    spdlog::error("accepting connections again");
-  spdlog::info("connection accepted from {} ({} open)", peer, totals_.open);
-  if (totals_.open < options_.max_connections && !is_closing())
-    spdlog::debug("waiting for a connection");
-  if (totals_.open == options_.max_connections && totals_.open > 1)
-    spdlog::warn("connection limit of {} reached: further clients wait", totals_.open);
-  return totals_.served;
+  return {totals_.served, totals_.open, is_closing(), std::exchange(in_trouble_, false)};
 }
 
-void Server::count_out(Session::End end) {
+/// Returns whether this makes room for another connection.
+bool Server::count_out(Session::End end) {
   const std::lock_guard lock(mutex_);
-  if (totals_.open == options_.max_connections && !is_closing())
-    spdlog::debug("waiting for a connection");
+  const bool was_full = totals_.open == options_.max_connections;
   --totals_.open;
   totals_.failed += end == Session::End::failed ? 1 : 0;
-  totals_.idled += end == Session::End::idle ? 1 : 0;
+  totals_.timed_out += end == Session::End::timed_out ? 1 : 0;
+  return was_full && !is_closing();
 }
 
-/// Whether no more clients are to be accepted. The caller holds mutex_.
+void Server::log_arrival(const Arrival& arrival, const Socket& client) const {
+  if (arrival.ends_trouble)  // At the level of the error, so that its readers see that it is over.
+    spdlog::error("accepting connections again");
+  spdlog::info("connection accepted from {} ({} open)", client.peer(), arrival.open);
+  if (arrival.is_closing)
+    return;
+  if (arrival.open < options_.max_connections)
+    spdlog::debug("waiting for a connection");
+  else if (options_.max_connections > 1)  // With 1, every connection would be worth a warning.
+    spdlog::warn("connection limit of {} reached, further clients have to wait", arrival.open);
+}
+
+/// Whether no further connection is to be accepted. The caller holds mutex_.
 bool Server::is_closing() const {
-  return stop_.stop_requested() || totals_.lost_listener || totals_.served == options_.exit_after;
+  return stop_.stop_requested() || lost_listener_ || totals_.served == options_.exit_after;
 }
 
-// Workers in `accept` and accepted clients together are never more than `exit_after`. So nobody is
-// left in `accept` when the last client has come, and none too many is accepted.
+/// Workers without a client, including those that pause. The caller holds mutex_.
+std::size_t Server::waiting() const {
+  return workers_ - totals_.open;
+}
+
+/// The connections that were accepted, and those for which a worker waits. This is never more than
+/// `exit_after`: a worker is started only while it is less, and a worker that returns from a client
+/// ends if its own waiting would make it more. So exactly `exit_after` connections are accepted,
+/// and no worker is left waiting after the last one. The caller holds mutex_.
+std::uint64_t Server::claimed() const {
+  return totals_.served + waiting();
+}
 
 /// The caller holds mutex_.
 bool Server::is_worker_missing() const {
   return waiting() < min_waiting && workers_ < options_.max_connections &&
-         totals_.served + waiting() < options_.exit_after;
+         claimed() < options_.exit_after;
 }
 
-/// Whether a worker that has no client is still needed.
+/// Whether the calling worker, which is one of those that wait, is needed.
 bool Server::may_accept() const {
   const std::lock_guard lock(mutex_);
-  return !is_closing() && waiting() <= max_waiting &&
-         totals_.served + waiting() <= options_.exit_after;
+  return !is_closing() && waiting() <= max_waiting && claimed() <= options_.exit_after;
 }
 
-/// The listener no longer listens: an error, unless the server shut it down itself.
+/// The listening socket no longer listens. That is an error unless the server shut it down itself.
 void Server::note_lost_listener() {
-  const std::lock_guard lock(mutex_);
-  if (is_closing())
-    return;
-  totals_.lost_listener = true;
-  spdlog::error("cannot accept: the listening socket was taken away; open connections may finish");
-  changed_.notify_all();
+  {
+    const std::lock_guard lock(mutex_);
+    if (is_closing())
+      return;
+    lost_listener_ = true;
+    changed_.notify_all();
+  }
+  spdlog::error(
+      "cannot accept: the listening socket was shut down from outside; waiting for open "
+      "connections to finish");
 }
 
-/// Logs only if no worker waits in `accept`: else clients are still accepted. (accept4 takes a
-/// descriptor before it blocks, so each worker there has one.) The caller holds mutex_.
-void Server::report_trouble(const char* action, const std::exception& error) {
-  const bool nobody_accepts = retrying_ == waiting() && !is_closing();
-  if (!nobody_accepts || (last_report_ && Clock::now() - *last_report_ < report_pause))
-    return;
-  last_report_ = Clock::now();
-  in_trouble_ = true;
-  const auto* const from_system = dynamic_cast<const std::system_error*>(&error);
-  const int code = from_system != nullptr ? from_system->code().value() : ENOMEM;
-  spdlog::error("cannot {}: {};{} will try again", action, std::strerror(code),
-                code == EMFILE ? " the limit of open files (ulimit -n) is reached;" : "");
+/// Reports that a worker could not accept, or that the foreman could not start a worker, and
+/// pauses before the next attempt. While another worker is blocked in `accept`, clients are still
+/// served, and nothing is reported. (A worker that is blocked there cannot run out of file
+/// descriptors: accept4 reserves one before it blocks.)
+void Server::pause_after_error(const char* action, const std::exception& error, bool is_worker) {
+  std::unique_lock lock(mutex_);
+  retrying_ += is_worker ? 1 : 0;
+  const bool somebody_accepts = retrying_ < waiting();
+  const bool is_too_soon = last_report_ && Clock::now() - *last_report_ < report_pause;
+  if (!somebody_accepts && !is_too_soon && !is_closing()) {
+    last_report_ = Clock::now();
+    in_trouble_ = true;
+    lock.unlock();
+    const auto* const failed_call = dynamic_cast<const std::system_error*>(&error);
+    const int code = failed_call != nullptr ? failed_call->code().value() : ENOMEM;
+    spdlog::error("cannot {}: {}{}; retrying", action, std::strerror(code),
+                  code == EMFILE ? " (see ulimit -n)" : "");
+    lock.lock();
+  }
+  changed_.wait_for(lock, stop_.get_token(), retry_pause, [this] { return is_closing(); });
+  retrying_ -= is_worker ? 1 : 0;
 }
 
 Totals Server::totals() const {
   const std::lock_guard lock(mutex_);
   Totals totals = totals_;
   totals.echoed = echoed_;
-  totals.up = Clock::now() - start_;
+  totals.uptime = Clock::now() - start_;
   return totals;
+}
+
+bool Server::has_lost_listener() const {
+  const std::lock_guard lock(mutex_);
+  return lost_listener_;
 }
 
 }  // namespace echo

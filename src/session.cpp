@@ -1,50 +1,81 @@
 #include "echo/session.hpp"
 
+#include <netinet/tcp.h>
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <memory>
 #include <mutex>
 #include <new>
 #include <span>
+#include <stop_token>
+#include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "echo/log.hpp"
+#include "echo/options.hpp"
+#include "echo/socket.hpp"
 
 namespace echo {
 namespace {
 
+using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using namespace std::chrono_literals;
 
-/// The most that is gathered for one send, unless a single chunk is larger.
-constexpr std::size_t max_chunks = 64;
-constexpr std::size_t max_bytes = 65'536;
-/// The longest pause between two looks at whether a client's system has everything.
+/// Chunks that have already arrived are gathered and sent back together: at most 64 of them, and at
+/// most 64 KiB unless a single chunk is larger. More was not faster when it was measured.
+constexpr std::size_t max_gathered_chunks = 64;
+constexpr std::size_t max_gathered_bytes = 65'536;
+
+/// While a session waits for acknowledgements, it looks again after 1 ms, 2 ms, and so on up to
+/// this pause. With 10 ms, a thousand clients that do not read kept a core busy.
 constexpr milliseconds max_pause = 64ms;
 
-/// Waits, but no longer than until `stop` is requested.
-void wait_unless(const std::stop_token& stop, milliseconds time) {
+/// After a stop, a client is given this long to send what its kernel held back for want of room.
+constexpr milliseconds min_silence = 100ms;
+
+/// How much of a chunk is logged.
+constexpr std::size_t max_shown = 512;
+
+/// With a delay, chunks are sent back one by one.
+std::size_t buffer_size(const Options& options) {
+  if (options.delay > 0ms)
+    return options.chunk_size;
+  return std::max(options.chunk_size,
+                  std::min(max_gathered_bytes, max_gathered_chunks * options.chunk_size));
+}
+
+void sleep_or_stop(const std::stop_token& stop, milliseconds time) {
   std::mutex mutex;
   std::unique_lock lock(mutex);
   std::condition_variable_any never_notified;
   never_notified.wait_for(lock, stop, time, [] { return false; });
 }
 
+std::string replaced(std::string text, std::string_view placeholder, std::string_view value) {
+  for (auto at = text.find(placeholder); at != text.npos;
+       at = text.find(placeholder, at + value.size()))
+    text.replace(at, placeholder.size(), value);
+  return text;
+}
+
 }  // namespace
 
 Session::End Session::run() {
-  // Both are removed before `run` returns, so that neither touches the socket after `close`.
-  const std::stop_callback on_stop(stop_, [this] { socket_.shutdown(SHUT_RD); });
-  const std::stop_callback on_cut(cut_, [this] { socket_.shutdown(SHUT_RDWR); });
+  // Wakes a blocked `receive`. Removed before `run` returns, so that it never meets a closed
+  // socket.
+  const std::stop_callback wake(stop_, [this] { socket_.shutdown(SHUT_RD); });
   try {
     return log_end(converse());
   } catch (const std::system_error& error) {
@@ -54,152 +85,228 @@ Session::End Session::run() {
   }
 }
 
-/// What kind of end an error is.
-Session::End Session::end_by(int error) const {
-  if (is_at_limit())
-    return End::on_purpose;
-  if (cut_.stop_requested())
-    return End::stopped;
-  const bool timed_out = error == EAGAIN || error == ETIMEDOUT;
-  return timed_out && options_.idle_timeout.count() > 0 ? End::idle : End::failed;
-}
-
 Session::End Session::converse() {
-  if (options_.idle_timeout.count() > 0)
+  if (options_.idle_timeout > 0ms)
     socket_.set_idle_timeout(options_.idle_timeout);
-  std::size_t size = options_.chunk_size;
-  if (options_.delay.count() == 0)  // With a delay each chunk goes back by itself.
-    size = std::max(size, std::min(max_bytes, max_chunks * size));
-  // Not filled with zeros: memory that is not touched costs nothing.
+  const std::size_t size = buffer_size(options_);
+  // Not filled with zeros, because memory that is never touched costs nothing.
   memory_ = std::make_unique_for_overwrite<std::byte[]>(size);
   buffer_ = {memory_.get(), size};
 
+  greet();
   echo();
-  // With exit_after, the exit status is to say whether each client got everything.
-  if (is_at_limit() || stop_.stop_requested() || options_.exit_after != Options::never)
-    wait_until_delivered();
+  const bool is_stopped = stop_.stop_requested();
+  // Otherwise the kernel delivers the rest after the close. But with exit_after, the exit status
+  // depends on whether it could.
+  const bool must_deliver = is_stopped || is_at_limit() || options_.exit_after != Options::never;
+  if (must_deliver && !finish())
+    return End::aborted;
   if (is_at_limit()) {
-    end_on_purpose();
-    return End::on_purpose;
+    discard_until_closed();
+    return End::by_option;
   }
-  return stop_.stop_requested() ? End::stopped : End::no_more_data;
+  return is_stopped ? End::stopped : End::no_more_data;
 }
 
-/// Returns at the end of file, after a stop or at the limit.
+void Session::greet() {
+  if (options_.greeting.empty())
+    return;
+  std::string text = replaced(options_.greeting, "{client}", socket_.peer());
+  text = replaced(std::move(text), "{server}", socket_.local_endpoint().to_string());
+  spdlog::debug("sending the greeting to {}: {:?}", socket_.peer(), text);
+  text += '\n';
+  std::span<const std::byte> rest = std::as_bytes(std::span(text));
+  while (!rest.empty() && !abort_.stop_requested())
+    rest = rest.subspan(socket_.send(rest));
+}
+
+/// The echo until end of file, the limit or a stop.
 void Session::echo() {
-  while (!is_at_limit()) {
+  while (!is_at_limit() && !stop_.stop_requested()) {
     const std::size_t size = receive(0);
-    if (size == 0)
+    if (size == 0) {
+      is_heard_ = is_heard_ || !stop_.stop_requested();  // A stop looks like end of file here.
       return;
-    if (options_.delay.count() > 0)
-      wait_unless(stop_, options_.delay);
+    }
+    if (options_.delay > 0ms)
+      sleep_or_stop(stop_, options_.delay);
     send_back(size);
   }
 }
 
-/// Waits until the client's system has everything that was sent, or until the cut. If the server
-/// ended first, TCP could reset the connection (RFC 9293, 3.6.1) and lose bytes on their way.
-/// Echoes meanwhile what arrives: a client may send everything before it reads, and Linux accepts
-/// new bytes also after SHUT_RD.
-void Session::wait_until_delivered() {
-  milliseconds pause = 1ms;
-  while (!cut_.stop_requested()) {
+/// Waits until the client's kernel has acknowledged everything that was sent, and, if the limit was
+/// not reached, until nothing more is to be expected from the client. What arrives in the meantime
+/// is sent back as far as the limit allows: a client may send everything before it starts to read.
+/// Returns false if an abort came first.
+///
+/// Why this must come before the server closes a connection: a byte that arrives after the close is
+/// answered with a reset (RFC 9293, 3.10.7.4), and a reset destroys what is still on its way to the
+/// client.
+bool Session::finish() {
+  for (milliseconds pause = 1ms;;) {
+    // In this order: what arrives after the second line is then known to be unanswered.
     const bool is_delivered = socket_.unacknowledged() == 0;
+    const bool is_over = is_at_limit() || is_quiet();
     const std::size_t arrived = receive(MSG_DONTWAIT);
-    send_back(arrived);
-    if (is_delivered && (arrived == 0 || is_at_limit()))
-      return;
+    const std::size_t sent = send_back(arrived);
+    if (is_delivered && sent == 0 && (is_at_limit() || (is_over && arrived == 0)))
+      return true;
+    if (abort_.stop_requested())
+      return false;
     if (arrived == 0) {
-      wait_unless(cut_, pause);
+      sleep_or_stop(abort_, pause);
       pause = std::min(2 * pause, max_pause);
     }
   }
 }
 
-/// Called after `wait_until_delivered`. A reset is then sent by `close`.
-void Session::end_on_purpose() {
-  if (options_.ends_by_reset()) {
-    socket_.reset_when_closed();
+/// Whether nothing more is to be expected from the client: it has closed its sending side, or
+/// nothing has arrived for a while. One look at an empty queue is not enough: the acknowledgement
+/// of the last echo tells the client's kernel that there is room again, and what it held back
+/// arrives a round trip later.
+bool Session::is_quiet() const {
+  const tcp_info tcp = socket_.info();
+  if (tcp.tcpi_state != TCP_ESTABLISHED)  // Also if a sandbox refuses TCP_INFO.
+    return true;
+  const milliseconds silence(tcp.tcpi_last_data_recv);
+  return silence >= min_silence && silence >= 2 * microseconds(tcp.tcpi_rtt);
+}
+
+/// The option has done its work. Whatever the client does now, or whatever fails, changes nothing.
+void Session::discard_until_closed() {
+  if (options_.reset_after != Options::never)
+    return;  // `close` sends the reset.
+  if (options_.close_after != Options::never)
+    socket_.shutdown(SHUT_WR);
+  try {
+    while (!stop_.stop_requested() && receive(0) > 0)
+      continue;
+  } catch (const std::system_error&) {
     return;
   }
-  socket_.shutdown(SHUT_WR);
-  while (receive(0) > 0)  // Until the client closes, too, or a stop.
-    continue;
 }
 
-/// Takes a chunk, waited for unless `flags` say MSG_DONTWAIT. If it is full, also takes the chunks
-/// that are already there, as many as the buffer has room for. Returns how many bytes they have
-/// together; 0 at the end of file, or if nothing has arrived.
+/// Receives a chunk. Waits for it, unless `flags` are MSG_DONTWAIT. As long as chunks are full and
+/// the buffer has room for another one, also receives those that have already arrived. Returns the
+/// number of bytes at the start of `buffer_`: 0 at end of file, or if nothing has arrived.
 std::size_t Session::receive(int flags) {
-  std::size_t size = 0;
-  std::size_t taken = options_.chunk_size;  // As if full, so that the first chunk is taken.
-  while (taken == options_.chunk_size && size + options_.chunk_size <= buffer_.size()) {
+  for (std::size_t size = 0;;) {
     const auto chunk = buffer_.subspan(size, options_.chunk_size);
-    taken = socket_.receive(chunk, size == 0 ? flags : MSG_DONTWAIT);
-    log_chunk(chunk.first(taken));
-    size += taken;
+    const std::size_t received = socket_.receive(chunk, size == 0 ? flags : MSG_DONTWAIT);
+    log_chunk(chunk.first(received));
+    is_heard_ = is_heard_ || received > 0;
+    size += received;
+    const bool has_room = buffer_.size() - size >= options_.chunk_size;
+    if (received < chunk.size() || !has_room)
+      return size;
   }
-  return size;
 }
 
-/// Sends back the first `size` bytes of the buffer, as far as the limit allows.
-void Session::send_back(std::size_t size) {
+/// Sends back the first `size` bytes of the buffer, as far as the limit allows. Returns how many
+/// bytes those are. They are all sent, unless the session is aborted.
+std::size_t Session::send_back(std::size_t size) {
   const auto allowed = std::min<std::uint64_t>(size, options_.limit() - echoed_);
   std::span<const std::byte> rest = buffer_.first(static_cast<std::size_t>(allowed));
-  if (rest.empty())
-    return;
-  spdlog::debug("sending data back to {}: {} byte{}", socket_.peer(), rest.size(),
-                plural(rest.size()));
-  while (!rest.empty()) {
+  if (!rest.empty())
+    spdlog::debug("sending data back to {}: {} byte{}", socket_.peer(), rest.size(),
+                  plural(rest.size()));
+  while (!rest.empty() && !abort_.stop_requested()) {
     const std::size_t sent = socket_.send(rest);
     echoed_ += sent;
-    total_ += sent;
+    echoed_by_all_ += sent;
     rest = rest.subspan(sent);
   }
+  return static_cast<std::size_t>(allowed);
 }
 
-void Session::close() {
-  // A client that still sent when it was cut gets a reset. After an end of file alone it could wait
-  // for minutes: Linux does not tell it of new room after SHUT_RD.
-  if (cut_.stop_requested() && milliseconds(socket_.info().tcpi_last_data_recv) < 3s)
-    socket_.reset_when_closed();
-  // Unread bytes turn a close into a reset. After a stop, SHUT_WR sends the end of file before it.
-  // (At the limit, `end_on_purpose` has chosen the end.)
-  if (stop_.stop_requested() && !is_at_limit())
-    socket_.shutdown(SHUT_WR);
+/// --reset-after 0 waits until the client has been heard. A reset right after `accept` would reach
+/// the client in `connect`, in `send` or in `recv`, by chance.
+bool Session::is_at_limit() const {
+  return echoed_ == options_.limit() && (is_heard_ || options_.reset_after != 0);
+}
+
+/// The end that follows from an error.
+Session::End Session::end_by(int error) const {
+  if (abort_.stop_requested())
+    return End::aborted;
+  if (options_.idle_timeout > 0ms && (error == EAGAIN || error == ETIMEDOUT))
+    return End::timed_out;
+  if (!is_heard_ && (error == ECONNRESET || error == EPIPE))  // As many health checks do.
+    return End::no_more_data;
+  return End::failed;
+}
+
+void Session::close(End end) {
+  switch (end) {
+    case End::aborted:
+      // End of file would look like the end of the echo.
+      socket_.reset_when_closed();
+      break;
+    case End::by_option:
+      if (options_.reset_after != Options::never)
+        socket_.reset_when_closed();
+      break;
+    case End::stopped:
+      // If unread bytes turn the close into a reset, the client has seen end of file before.
+      socket_.shutdown(SHUT_WR);
+      break;
+    case End::no_more_data:
+    case End::timed_out:
+    case End::failed:
+      break;
+  }
   socket_.close();
 }
 
 void Session::log_chunk(std::span<const std::byte> chunk) const {
   if (chunk.empty() || !spdlog::should_log(spdlog::level::debug))
     return;
-  constexpr std::size_t max_shown = 512;
   const std::string_view shown(reinterpret_cast<const char*>(chunk.data()),
                                std::min(chunk.size(), max_shown));
-  // {:?} escapes whatever could forge a line of the log or steer the terminal.
+  // {:?} escapes what could forge a line of the log or control the terminal.
   spdlog::debug("received {} byte{} from {}: {:?}{}", chunk.size(), plural(chunk.size()),
                 socket_.peer(), shown, chunk.size() > max_shown ? "..." : "");
 }
 
-/// Needs no memory of the heap: that may be what was missing. Returns `end`.
+std::string_view Session::words_for(End end) const {
+  switch (end) {
+    case End::no_more_data:
+      return "";
+    case End::stopped:
+      return "closed by shutdown";
+    case End::aborted:
+      return "reset by shutdown";
+    case End::timed_out:
+      return "timed out";
+    case End::failed:
+      return "failed: ";
+    case End::by_option:
+      break;
+  }
+  if (options_.close_after != Options::never)
+    return "closed by --close-after";
+  return options_.reset_after != Options::never ? "reset by --reset-after"
+                                                : "stalled by --stall-after";
+}
+
+/// Logs how the connection ended, and returns `end`. Allocates no memory, because that may be what
+/// is missing.
 Session::End Session::log_end(End end, std::string_view reason) const {
-  const char* const on_purpose =
-      options_.ends_by_reset() ? " reset on purpose" : " closed on purpose";
-  // In the order of End.
-  const std::array words = {"", " closed by the stop", on_purpose, " closed for idling",
-                            " failed, "};
-  const bool has_failed = end == End::failed;
   const std::chrono::duration<double> connected = std::chrono::steady_clock::now() - start_;
   const tcp_info tcp = socket_.info();
-  fmt::memory_buffer resent;
+  fmt::memory_buffer line;
+  const auto out = std::back_inserter(line);
+  if (end == End::no_more_data)
+    fmt::format_to(out, "no more data from {}", socket_.peer());
+  else
+    fmt::format_to(out, "connection from {} {}{}", socket_.peer(), words_for(end),
+                   end == End::failed ? reason : "");
+  fmt::format_to(out, " ({} byte{} in {:.3f} s, rtt {:.2f} ms, mss {}", echoed_, plural(echoed_),
+                 connected.count(), tcp.tcpi_rtt / 1000.0, tcp.tcpi_snd_mss);
   if (tcp.tcpi_total_retrans > 0)
-    fmt::format_to(std::back_inserter(resent), ", {} resent", tcp.tcpi_total_retrans);
-  spdlog::log(has_failed ? spdlog::level::warn : spdlog::level::info,
-              "{} {}{}{} ({} byte{} in {:.3f} s, rtt {:.2f} ms, mss {}{})",
-              end == End::no_more_data ? "no more data from" : "connection from", socket_.peer(),
-              words.at(static_cast<std::size_t>(end)), has_failed ? reason : "", echoed_,
-              plural(echoed_), connected.count(), tcp.tcpi_rtt / 1000.0, tcp.tcpi_snd_mss,
-              std::string_view(resent.data(), resent.size()));
+    fmt::format_to(out, ", {} retransmitted", tcp.tcpi_total_retrans);
+  spdlog::log(end == End::failed ? spdlog::level::warn : spdlog::level::info, "{})",
+              std::string_view(line.data(), line.size()));
   return end;
 }
 

@@ -1,5 +1,6 @@
 #include "echo/socket.hpp"
 
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -12,8 +13,10 @@
 #include <chrono>
 #include <climits>
 #include <cstddef>
+#include <cstring>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -26,12 +29,31 @@
 namespace echo {
 namespace {
 
+using std::chrono::milliseconds;
+
 template <typename Value>
 void set_option(const UniqueFd& fd, int level, int option, const Value& value, const char* action) {
   checked(::setsockopt(fd.get(), level, option, &value, sizeof(value)), action);
 }
 
+timeval to_timeval(milliseconds time) {
+  timeval value{};
+  value.tv_sec = static_cast<decltype(value.tv_sec)>(time.count() / 1000);
+  value.tv_usec = static_cast<decltype(value.tv_usec)>(time.count() % 1000 * 1000);
+  return value;
+}
+
+Endpoint local_endpoint_of(const UniqueFd& fd) {
+  Endpoint endpoint;
+  checked(::getsockname(fd.get(), endpoint.address(), &endpoint.length), "read the local address");
+  return endpoint;
+}
+
 }  // namespace
+
+Endpoint Socket::local_endpoint() const {
+  return local_endpoint_of(fd_);
+}
 
 std::size_t Socket::receive(std::span<std::byte> buffer, int flags) {
   const auto count = retry([&] { return ::recv(fd_.get(), buffer.data(), buffer.size(), flags); });
@@ -43,35 +65,35 @@ std::size_t Socket::receive(std::span<std::byte> buffer, int flags) {
 std::size_t Socket::send(std::span<const std::byte> data) {
   const auto count =
       retry([&] { return ::send(fd_.get(), data.data(), data.size(), MSG_NOSIGNAL); });
+  if (count == -1 && errno == EAGAIN)  // `send_patience` is over (SO_SNDTIMEO).
+    return 0;
   return static_cast<std::size_t>(checked(count, "send"));
 }
 
 std::size_t Socket::unacknowledged() {
-  // An empty send fails if the connection is broken; SIOCOUTQ alone does not tell. SO_ERROR would
-  // also tell of errors that TCP survives (RFC 1122, 4.2.3.9).
+  // SIOCOUTQ does not tell whether the connection is broken, but an empty send does. SO_ERROR would
+  // not do: it also reports errors that TCP survives (RFC 1122, 4.2.3.9).
   send({});
   int count = 0;
-  ::ioctl(fd_.get(), SIOCOUTQ, &count);  // Where a sandbox refuses it, nothing is waited for.
+  ::ioctl(fd_.get(), SIOCOUTQ, &count);  // If a sandbox refuses it, nothing is waited for.
   return static_cast<std::size_t>(count);
 }
 
 void Socket::reset_when_closed() noexcept {
-  const linger discard{1, 0};  // Where a sandbox refuses it, an end of file comes instead.
+  const linger discard{1, 0};  // If a sandbox refuses it, the client sees end of file instead.
   ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &discard, sizeof(discard));
 }
 
-void Socket::set_idle_timeout(std::chrono::milliseconds timeout) {
-  const timeval limit{timeout.count() / 1000, timeout.count() % 1000 * 1000};
-  set_option(fd_, SOL_SOCKET, SO_RCVTIMEO, limit, "set SO_RCVTIMEO");
-  constexpr std::chrono::milliseconds longest(INT_MAX);
-  const auto count = static_cast<int>(std::min(timeout, longest).count());
+void Socket::set_idle_timeout(milliseconds timeout) {
+  set_option(fd_, SOL_SOCKET, SO_RCVTIMEO, to_timeval(timeout), "set SO_RCVTIMEO");
+  const auto count = static_cast<int>(std::min(timeout, milliseconds(INT_MAX)).count());
   set_option(fd_, IPPROTO_TCP, TCP_USER_TIMEOUT, count, "set TCP_USER_TIMEOUT");
 }
 
 tcp_info Socket::info() const noexcept {
   tcp_info info{};
   socklen_t size = sizeof(info);
-  ::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &size);  // Only for the log.
+  ::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &size);  // If it fails: all zeros.
   return info;
 }
 
@@ -79,24 +101,43 @@ Listener::Listener(Endpoint endpoint) {
   const std::string action = "listen on " + endpoint.to_string();
   const int family = endpoint.storage.ss_family;
   fd_ = UniqueFd(checked(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), action.c_str()));
-  // A restart need not wait for connections of the last run in TIME_WAIT (socket(7)).
+  // Connections of the previous run that are in TIME_WAIT do not prevent a restart (socket(7)).
   set_option(fd_, SOL_SOCKET, SO_REUSEADDR, 1, "set SO_REUSEADDR");
   if (family == AF_INET6)
     set_option(fd_, IPPROTO_IPV6, IPV6_V6ONLY, 0, "set IPV6_V6ONLY");
-  // Accepted sockets inherit these: what is sent leaves at once instead of waiting for an
-  // acknowledgement; urgent data is received in its place (RFC 6093); a peer that vanished is
-  // noticed in the end (tcp(7)).
+
+  // Accepted sockets inherit the following options.
+  // Data that is sent does not wait for the acknowledgement of earlier data (Nagle's algorithm).
   set_option(fd_, IPPROTO_TCP, TCP_NODELAY, 1, "set TCP_NODELAY");
+  // Urgent data is received in its place in the stream, as RFC 6093 advises.
   set_option(fd_, SOL_SOCKET, SO_OOBINLINE, 1, "set SO_OOBINLINE");
+  // A client that has vanished is noticed in the end (tcp(7)).
   set_option(fd_, SOL_SOCKET, SO_KEEPALIVE, 1, "set SO_KEEPALIVE");
-  checked(::bind(fd_.get(), endpoint.address(), endpoint.length), action.c_str());
-  checked(::listen(fd_.get(), SOMAXCONN), action.c_str());
+  set_option(fd_, SOL_SOCKET, SO_SNDTIMEO, to_timeval(send_patience), "set SO_SNDTIMEO");
+
+  const int bound = ::bind(fd_.get(), endpoint.address(), endpoint.length);
+  if (bound == -1 && errno == EACCES && endpoint.port() > 0 && endpoint.port() < 1024)
+    throw std::runtime_error(action + ": " + std::strerror(EACCES) +
+                             " (ports below 1024 need root or CAP_NET_BIND_SERVICE)");
+  checked(bound, action.c_str());
+  // The kernel shortens the backlog to net.core.somaxconn. SOMAXCONN would be too small: it is a
+  // constant of the C library.
+  checked(::listen(fd_.get(), INT_MAX), action.c_str());
 }
 
 Endpoint Listener::local_endpoint() const {
-  Endpoint endpoint;
-  checked(::getsockname(fd_.get(), endpoint.address(), &endpoint.length), "read the bound address");
-  return endpoint;
+  return local_endpoint_of(fd_);
+}
+
+void Listener::fill_backlog() {
+  Endpoint own = local_endpoint();
+  checked(::listen(fd_.get(), 0), "shorten the backlog");  // 0 still leaves room for one.
+  const int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+  backlog_filler_ = UniqueFd(checked(::socket(own.storage.ss_family, type, 0), "fill the backlog"));
+  // If another client has just taken the place, this connection gets no answer either. That is why
+  // it must not be waited for.
+  if (::connect(backlog_filler_.get(), own.address(), own.length) == -1 && errno != EINPROGRESS)
+    checked(-1, "fill the backlog");
 }
 
 std::optional<Socket> Listener::accept() {
@@ -117,8 +158,10 @@ Listener listen_on_first(const std::vector<Endpoint>& endpoints) {
   for (std::size_t i = 0;; ++i) {
     try {
       return Listener(endpoints.at(i));
-    } catch (const std::system_error&) {
-      if (i + 1 == endpoints.size())
+    } catch (const std::runtime_error& error) {
+      const auto* const failed_call = dynamic_cast<const std::system_error*>(&error);
+      const bool is_in_use = failed_call != nullptr && failed_call->code().value() == EADDRINUSE;
+      if (is_in_use || i + 1 == endpoints.size())
         throw;
     }
   }

@@ -1,6 +1,7 @@
 // What the user asks for.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -9,36 +10,42 @@
 
 namespace echo {
 
-/// What the command line and the environment ask for, checked.
+/// What the command line and the environment ask for, checked. The defaults that users see are in
+/// the table in options.cpp, and `parse_options({})` returns them.
 struct Options {
   static constexpr std::uint64_t never = UINT64_MAX;
 
-  std::string information;  ///< For --help or --version: what to print instead of serving.
   std::string host;
   std::uint16_t port = 0;
-  std::size_t chunk_size = 16;  ///< Bytes, 1 or more.
-  std::size_t max_connections = 1024;
-  std::chrono::milliseconds idle_timeout{};   ///< 0 is never.
-  std::chrono::milliseconds drain_timeout{};  ///< 0 cuts at once.
-  std::chrono::milliseconds delay{};          ///< Before each chunk goes back.
-  std::uint64_t close_after = never;          ///< Bytes that go back before the end of file.
-  std::uint64_t reset_after = never;          ///< Bytes that go back before a reset.
-  std::uint64_t only_first = never;           ///< Clients for whom the three above hold.
-  std::uint64_t exit_after = never;           ///< Clients.
-  std::string log_level;                      ///< In lower case.
+  std::size_t chunk_size = 1;  ///< Bytes, at least 1.
+  std::size_t max_connections = 1;
+  std::chrono::milliseconds idle_timeout{};  ///< 0 means never.
+  std::chrono::milliseconds drain_timeout{};
+  std::string log_level = "info";     ///< In lower case.
+  std::string greeting;               ///< With its placeholders, without the newline.
+  std::chrono::milliseconds delay{};  ///< Before each chunk is sent back.
+  std::uint64_t close_after = never;  ///< Bytes. At most one of these three is set.
+  std::uint64_t reset_after = never;  ///< Bytes.
+  std::uint64_t stall_after = never;  ///< Bytes.
+  std::uint64_t only_first = never;   ///< Connections to which the four above apply.
+  std::uint64_t exit_after = never;   ///< Connections.
 
-  /// The bytes that go back to a client before the server ends the connection on purpose.
-  std::uint64_t limit() const { return close_after < reset_after ? close_after : reset_after; }
-  bool ends_by_reset() const { return reset_after < close_after; }
+  /// The options that test a client and were set, as the log names them: "--delay 100 s".
+  std::string faults;
+  /// What to print instead of serving: the text for --help or --version.
+  std::string information;
+
+  /// How many bytes are sent back before --close-after, --reset-after or --stall-after acts.
+  std::uint64_t limit() const { return std::min({close_after, reset_after, stall_after}); }
 };
 
-/// Its text names the flag or variable, the value and what is accepted.
+/// A value or an option that is not accepted. The text names it, and what is accepted.
 struct UsageError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// For each option the flag counts, else the environment variable, else the default. Throws
-/// UsageError.
+/// Each option has the value from the command line, otherwise the one of its environment variable,
+/// otherwise its default. Throws UsageError.
 Options parse_options(int argc, const char* const* argv);
 
 }  // namespace echo

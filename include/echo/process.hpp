@@ -1,4 +1,4 @@
-// What belongs to the process as a whole: signals, standard streams, the limit of open files.
+// What belongs to the process as a whole: signals, standard streams, the limit on open files.
 #pragma once
 
 #include <functional>
@@ -7,34 +7,40 @@
 
 namespace echo {
 
-/// Opens /dev/null for each of the descriptors 0 to 2 that is closed, before anything else is
-/// opened: otherwise a client's socket could become "stderr", and the log be sent to it. A write to
-/// one that was closed fails. Throws std::system_error.
+/// Opens /dev/null on each of the file descriptors 0 to 2 that is closed. Must come before anything
+/// else is opened: otherwise a client's socket could become descriptor 2, and receive the log.
+/// Throws std::system_error.
 void ensure_standard_streams();
 
-/// For the start of the program. A write that fails raises no signal. SIGINT and SIGTERM end the
-/// program by their default action, also if they were inherited blocked or ignored; SIGUSR1 is
-/// ignored. SIGHUP keeps what it was given.
+/// Sets the signals for the time until the server is ready. SIGINT and SIGTERM end the process
+/// immediately, even if they were inherited blocked or ignored, as in a background job of a script,
+/// and even if the process has the id 1. SIGUSR1 is ignored, and so is what a failed write would
+/// raise. SIGHUP keeps its inherited disposition, because nohup(1) relies on it.
 void prepare_signals();
 
-/// Writes all of `text` to stdout; throws std::system_error "write to stdout".
+/// Writes all of `text` to stdout. Throws std::system_error "write to stdout: <reason>".
 void print(std::string_view text);
 
-/// Prints `line`, and makes stdout a copy of stdin, so that its reader sees the end of file. Gives
-/// up a reader who takes nothing for 400 ms. Throws as `print` does, or "end stdout".
+/// Prints `line`. Then the standard input and output become /dev/null, so that a reader of stdout
+/// sees end of file. Gives up if nobody makes room for the line within 400 ms. Throws as `print`
+/// does, or "open /dev/null: <reason>".
 void announce(std::string_view line);
 
-/// Raises the soft limit of open files to the hard limit (getrlimit(2)), if it can.
+/// Tells a service manager that clients can connect: READY=1 to NOTIFY_SOCKET (sd_notify(3)). Does
+/// nothing without that variable, and ignores failures.
+void notify_ready() noexcept;
+
+/// Raises the soft limit on open files to the hard limit (getrlimit(2)), if possible.
 void raise_descriptor_limit() noexcept;
 
-/// Starts a thread that handles SIGINT, SIGTERM and SIGUSR1 until the result is destroyed, also if
-/// they were inherited blocked or ignored (sigwait(3)). To be called before other threads are
-/// started, which inherit the mask that blocks these signals (pthread_sigmask(3)).
+/// Starts a thread that handles SIGINT, SIGTERM and SIGUSR1 from now on, until the result is
+/// destroyed. To be called before any other thread is started: each thread inherits the mask that
+/// blocks these signals, so that only sigwait(3) in this thread receives them.
 ///
 /// Calls `on_stop` with the number of the first SIGINT or SIGTERM, and `on_usr1` at each SIGUSR1,
-/// both in the new thread; they throw nothing. Another SIGINT or SIGTERM within half a second is
-/// the same stop (timeout(1) sends two); a later one ends the process by its default action.
-/// Throws std::system_error "start a thread".
+/// both in the new thread; they must not throw. Another SIGINT or SIGTERM within 500 ms is ignored,
+/// because timeout(1) and some wrappers send the signal twice. A later one ends the process.
+/// Throws std::system_error "start a thread: <reason>".
 std::jthread handle_signals(std::function<void(int)> on_stop, std::function<void()> on_usr1);
 
 }  // namespace echo

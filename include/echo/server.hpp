@@ -1,4 +1,4 @@
-// The workers that accept and serve, the foreman who starts them, and how they stop.
+// The workers that accept and serve clients, the foreman that starts workers, and how both stop.
 #pragma once
 
 #include <atomic>
@@ -10,7 +10,6 @@
 #include <mutex>
 #include <optional>
 #include <stop_token>
-#include <string>
 
 #include "echo/options.hpp"
 #include "echo/session.hpp"
@@ -20,66 +19,80 @@ namespace echo {
 
 /// What a server has done so far.
 struct Totals {
-  std::size_t open = 0;      ///< Connections that have not ended.
-  std::uint64_t served = 0;  ///< Connections that were accepted, also those that are open.
-  std::uint64_t failed = 0;  ///< Connections that ended by an error.
-  std::uint64_t idled = 0;   ///< Connections that the idle timeout ended.
-  std::uint64_t echoed = 0;  ///< Bytes that were sent back.
-  std::chrono::duration<double> up{};
-  bool lost_listener = false;  ///< The listener was shut down by somebody else.
+  std::size_t open = 0;         ///< Connections that have not ended.
+  std::uint64_t served = 0;     ///< Connections that were accepted, including the open ones.
+  std::uint64_t failed = 0;     ///< Connections that ended with an error.
+  std::uint64_t timed_out = 0;  ///< Connections that the idle timeout ended.
+  std::uint64_t echoed = 0;     ///< Bytes that were sent back.
+  std::chrono::duration<double> uptime{};
 };
 
 /// A blocking server. Several threads, the workers, each repeat: accept a client, serve it. There
-/// are at most `max_connections` workers. If all of them serve, the next client waits in the
-/// kernel's queue.
+/// are at most `max_connections` workers. While all of them serve a client, further clients wait in
+/// the listen backlog.
 class Server {
  public:
   Server(Listener listener, const Options& options);
 
-  /// Serves, and returns when all is over: after a stop, after `exit_after` clients, or when the
-  /// listener was lost; in each case when the last worker has ended. To be called once. The thread
-  /// that calls it is the foreman: it alone starts workers, and it cuts what a drain leaves.
+  /// Serves until a stop, until `exit_after` connections have been accepted, or until the listening
+  /// socket is lost, and returns when the last worker has ended. To be called once. The calling
+  /// thread becomes the foreman: it starts the workers, and aborts the sessions that are left when
+  /// the drain timeout expires.
   void run();
 
-  /// Makes `run` give the port back and let open connections finish for at most `drain_timeout`.
-  /// Returns at once. Any thread may call it. Throws nothing, and needs no memory.
+  /// Requests a graceful shutdown, and returns immediately: `run` stops listening, and gives open
+  /// connections at most `drain_timeout` to finish. Any thread may call it. It throws nothing and
+  /// allocates no memory.
   void stop() noexcept { stop_.request_stop(); }
 
-  /// Any thread may ask.
+  /// Any thread may call these two.
   Totals totals() const;
+  /// Whether something else than this server shut the listening socket down, such as `ss -K`.
+  bool has_lost_listener() const;
 
  private:
   using Clock = std::chrono::steady_clock;
 
+  /// What the log tells about a connection that was just accepted.
+  struct Arrival {
+    std::uint64_t number;  ///< In the order in which connections are accepted, from 1.
+    std::size_t open;
+    bool is_closing;    ///< No further connection will be accepted.
+    bool ends_trouble;  ///< An error of `accept` or of starting a thread was logged before.
+  };
+
   void keep_workers();
+  void drain();
   void work();
   std::optional<Socket> accept();
   void serve(Socket client);
 
-  std::uint64_t count_in(const std::string& peer);
-  void count_out(Session::End end);
+  Arrival count_in();
+  bool count_out(Session::End end);
+  void log_arrival(const Arrival& arrival, const Socket& client) const;
   bool is_closing() const;
   bool is_worker_missing() const;
   bool may_accept() const;
-  /// Workers without a client, also those that pause. The caller holds mutex_.
-  std::size_t waiting() const { return workers_ - totals_.open; }
+  std::size_t waiting() const;
+  std::uint64_t claimed() const;
   void note_lost_listener();
-  void report_trouble(const char* action, const std::exception& error);
+  void pause_after_error(const char* action, const std::exception& error, bool is_worker);
 
   Listener listener_;
   const Options options_;
-  Options plain_options_;  ///< For the clients after `only_first`: nothing on purpose.
+  const Options later_options_;  ///< For the connections after the first `only_first` ones.
   const Clock::time_point start_ = Clock::now();
   std::stop_source stop_;
-  std::stop_source cut_;  ///< Ends what is still open after `drain_timeout`.
+  std::stop_source abort_;  ///< Ends what is still open when the drain timeout has expired.
   std::atomic<std::uint64_t> echoed_ = 0;
 
   std::condition_variable_any changed_;
-  mutable std::mutex mutex_;  ///< For all below.
-  Totals totals_;             ///< But for `echoed` and `up`.
+  mutable std::mutex mutex_;  ///< Protects everything below. Nothing is logged while it is held.
+  Totals totals_;             ///< Without `echoed` and `uptime`, which `totals()` adds.
   std::size_t workers_ = 0;   ///< Threads that wait for a client or serve one.
-  std::size_t retrying_ = 0;  ///< Workers that pause, since they could not accept.
-  bool in_trouble_ = false;   ///< An error was logged, and not yet its end.
+  std::size_t retrying_ = 0;  ///< Workers that pause because `accept` failed.
+  bool lost_listener_ = false;
+  bool in_trouble_ = false;  ///< An error was logged, and its end was not.
   std::optional<Clock::time_point> last_report_;
 };
 

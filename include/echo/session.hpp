@@ -16,47 +16,64 @@
 
 namespace echo {
 
-/// One thread uses it; a stop and a cut may come from any.
+/// The conversation with one client. One thread uses it. A stop and an abort may be requested by
+/// any thread.
 class Session {
  public:
-  /// How a connection ended (`log_end` knows the order): the client had no more data; the server
-  /// stopped; a limit was reached; nothing came or went for too long; an error.
-  enum class End { no_more_data, stopped, on_purpose, idle, failed };
+  /// How a connection ended. This is decided once, when `run` returns: the log line, the server's
+  /// totals and the way in which `close` closes the connection all follow from it.
+  enum class End {
+    no_more_data,  ///< The client closed its sending side, or reset before it sent a byte.
+    stopped,       ///< The server was stopped, and has sent back everything that arrived.
+    aborted,       ///< The server was stopped, and the drain timeout expired first.
+    by_option,     ///< --close-after, --reset-after or --stall-after was reached and delivered.
+    timed_out,     ///< The idle timeout expired.
+    failed,        ///< The client reset the connection, the network failed, or memory ran out.
+  };
 
-  /// `stop`: echo what the client has sent, then end. `cut`: end at once. Counts the bytes that
-  /// were sent back in `total`, too. The options outlive the session.
+  /// A request on `stop` ends the session as soon as everything that the client has sent is sent
+  /// back; a request on `abort`, which follows a stop, ends it immediately. The bytes sent back are
+  /// added to `echoed_by_all` as well. The options must outlive the session.
   Session(Socket socket, const Options& options, const std::stop_token& stop,
-          const std::stop_token& cut, std::atomic<std::uint64_t>& total)
-      : socket_(std::move(socket)), options_(options), stop_(stop), cut_(cut), total_(total) {}
+          const std::stop_token& abort, std::atomic<std::uint64_t>& echoed_by_all)
+      : socket_(std::move(socket)),
+        options_(options),
+        stop_(stop),
+        abort_(abort),
+        echoed_by_all_(echoed_by_all) {}
 
-  /// Sends back what the client sends until its end of file, a limit, a stop, the idle timeout or
-  /// an error, and logs how it ended. The connection stays open until `close`. Throws nothing.
+  /// Greets the client, echoes until one of the ends above, and logs it. The connection stays open
+  /// until `close`. Throws nothing.
   End run();
 
-  /// Closes the connection: the client sees its end.
-  void close();
+  /// Closes the connection in the way that fits its end.
+  void close(End end);
 
  private:
   End converse();
+  void greet();
   void echo();
-  void wait_until_delivered();
-  void end_on_purpose();
+  bool finish();
+  void discard_until_closed();
   std::size_t receive(int flags);
-  void send_back(std::size_t size);
-  void log_chunk(std::span<const std::byte> chunk) const;
-  bool is_at_limit() const { return echoed_ == options_.limit(); }
+  std::size_t send_back(std::size_t size);
+  bool is_at_limit() const;
+  bool is_quiet() const;
   End end_by(int error) const;
+  void log_chunk(std::span<const std::byte> chunk) const;
+  std::string_view words_for(End end) const;
   End log_end(End end, std::string_view reason = "") const;
 
   Socket socket_;
   const Options& options_;
   const std::stop_token stop_;
-  const std::stop_token cut_;
-  std::atomic<std::uint64_t>& total_;  ///< Bytes echoed by all sessions.
+  const std::stop_token abort_;
+  std::atomic<std::uint64_t>& echoed_by_all_;  ///< Bytes sent back by all sessions of the server.
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-  std::unique_ptr<std::byte[]> memory_;
+  std::unique_ptr<std::byte[]> memory_;  ///< Owns what `buffer_` refers to.
   std::span<std::byte> buffer_;
-  std::uint64_t echoed_ = 0;  ///< Bytes, by this session.
+  std::uint64_t echoed_ = 0;  ///< Bytes sent back by this session.
+  bool is_heard_ = false;     ///< The client has sent a byte, or has closed its sending side.
 };
 
 }  // namespace echo
