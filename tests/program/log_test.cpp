@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -276,8 +277,11 @@ TEST_CASE("stuck log that cannot be opened again does not delay the stop", "[log
   REQUIRE(::fcntl(terminal.theirs.get(), F_SETFL, flags | O_NONBLOCK) == 0);
   while (::write(terminal.theirs.get(), "x", 1) == 1)
     continue;
-  read_some(terminal.ours);  // Room for the beginning of a line.
-  REQUIRE(::tcflow(terminal.theirs.get(), TCOOFF) == 0);
+  char byte = 0;  // Until there is room for 512 bytes, and less for the beginning of a line.
+  pollfd writable{terminal.theirs.get(), POLLOUT, 0};
+  while (::poll(&writable, 1, 0) == 0)
+    REQUIRE(::read(terminal.ours.get(), &byte, 1) == 1);
+  REQUIRE(::write(terminal.theirs.get(), std::string(480, 'x').c_str(), 480) == 480);
   REQUIRE(::fcntl(terminal.theirs.get(), F_SETFL, flags) == 0);
   server.signal(SIGTERM);
   CHECK(client.receive_all().empty());

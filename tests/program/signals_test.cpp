@@ -130,18 +130,12 @@ TEST_CASE("signals end a look-up that no name server answers even as process 1",
     echo::checked(::bind(fd.get(), endpoint.address(), endpoint.length), "bind");
     return fd;
   });
-  const TemporaryFile configuration;
-  std::ofstream(configuration.path()) << "nameserver 127.0.0.1\n";
   Setup setup = network.setup();
   for (const std::string& word : as_process_1().prefix)
     setup.prefix.push_back(word);
-  for (const std::string word : {"sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""})
-    setup.prefix.push_back(word);
-  setup.prefix.push_back(configuration.path());
+  setup = with_file("/etc/resolv.conf", "nameserver 127.0.0.1\n", setup);
   Process server({server_binary(), "--host", "name.invalid"}, setup);
-  if (!eventually([&] { return !is_quiet(name_server) || !server.is_running(); }) ||
-      !server.is_running())
-    skip("no mount over resolv.conf here: " + server.err());
+  CHECK(!read_some(name_server).empty());  // The question.
   server.signal(signal);
   CHECK(server.wait() == 128 + signal);
   CHECK(server.out().empty());

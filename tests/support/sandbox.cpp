@@ -64,6 +64,17 @@ Setup with_limit(const std::string& limit, Setup setup) {
   return setup;
 }
 
+Setup with_file(const std::string& path, const std::string& contents, Setup setup) {
+  const Words mount = {"unshare", "--mount", "sh", "-c",
+                       "mount -t tmpfs none /mnt && printf %s \"$0\" >/mnt/file && "
+                       "mount --bind /mnt/file \"$1\" && shift && exec \"$@\"",
+                       contents, path};
+  setup.prefix.insert(setup.prefix.end(), mount.begin(), mount.end());
+  if (const Finished tried = run("true", {}, "", setup); tried.status != 0)
+    skip("no mount namespaces here: " + tried.err);
+  return setup;
+}
+
 // It reads the stdin that this process holds open, so it ends with this process at the latest.
 Network::Network()
     : holder_({"unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"}) {
@@ -95,11 +106,6 @@ Terminal::Terminal() : ours(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)) {
       ::ptsname_r(ours.get(), name.data(), name.size()) != 0)
     skip(std::string("no terminals here: ") + std::strerror(errno));
   theirs = echo::UniqueFd(checked(::open(name.data(), O_RDWR | O_NOCTTY | O_CLOEXEC), name.data()));
-}
-
-bool is_quiet(const echo::UniqueFd& fd) {
-  pollfd readable{fd.get(), POLLIN, 0};
-  return checked(::poll(&readable, 1, 0), "poll") == 0;
 }
 
 std::string read_some(const echo::UniqueFd& fd) {

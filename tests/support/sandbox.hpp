@@ -50,6 +50,9 @@ class Network {
   Process holder_;  ///< The network lives as long as a process in it.
 };
 
+/// Shows the program `contents` in the place of a file of the system, such as /etc/hosts.
+Setup with_file(const std::string& path, const std::string& contents, Setup setup = {});
+
 /// A terminal whose other side nobody reads unless the test does.
 struct Terminal {
   Terminal();
@@ -60,9 +63,6 @@ struct Terminal {
   echo::UniqueFd ours;
   echo::UniqueFd theirs;
 };
-
-/// Whether nothing can be read now.
-bool is_quiet(const echo::UniqueFd& fd);
 
 /// What can be read now, or as soon as something comes; empty at the end. Throws at the deadline.
 std::string read_some(const echo::UniqueFd& fd);
