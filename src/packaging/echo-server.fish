@@ -1,18 +1,35 @@
-# Completion of echo-server's options for fish(1).
+# Fish completion for echo-server(1). The options and the words that they accept come from `echo-server --help`.
 
-complete -c echo-server -f
-complete -c echo-server -l host -x -a '0.0.0.0 127.0.0.1 :: (__fish_print_hostnames)' -d 'Listen on this address or name'
-complete -c echo-server -s p -l port -x -d 'Listen on this port; 0 picks a free one'
-complete -c echo-server -s v -l verbose -d 'Show every chunk in the log'
-complete -c echo-server -s c -l chunk-size -x -d 'Receive at most this many bytes at once'
-complete -c echo-server -l max-connections -x -d 'Serve at most this many clients at once'
-complete -c echo-server -l idle-timeout -x -a never -d 'Close a connection on which nothing moves'
-complete -c echo-server -l drain-timeout -x -d 'After a stop, time to finish'
-complete -c echo-server -l log-level -x -a 'trace debug info warn error off' -d 'Log from this level on'
-complete -c echo-server -s h -l help -d 'Print the help'
-complete -c echo-server -l version -d 'Print the version'
-complete -c echo-server -l delay -x -d 'Wait before each chunk goes back'
-complete -c echo-server -l close-after -x -a never -d 'Send the end of file after this many bytes'
-complete -c echo-server -l reset-after -x -a never -d 'Break the connection after this many bytes'
-complete -c echo-server -l only-first -x -a all -d 'Do these three to this many clients only'
-complete -c echo-server -l exit-after -x -a never -d 'Serve this many clients, then exit'
+# Each entry is an option's first line, joined with the lines that continue its description.
+set -l entries
+set -l inside
+for line in (command echo-server --help 2>/dev/null)
+    if string match --quiet --regex '^ {1,8}(-[a-z], +)?--[a-z]' -- $line
+        set --append entries $line
+        set inside yes
+    else if test -z "$line"
+        set inside
+    else if test -n "$inside"
+        set entries[-1] "$entries[-1] $line"
+    end
+end
+
+complete --command echo-server --no-files
+for entry in $entries
+    # This sets the variables letter, name, value and text.
+    string match --quiet --regex '^ +(?:-(?<letter>[a-z]), +)?--(?<name>[a-z-]+)(?: (?<value>[A-Z]+))? +(?<text>.*)$' -- $entry
+    set text (string replace --all --regex ' +' ' ' -- $text)
+    set -l words
+    switch "$value"
+        case HOST
+            set words '0.0.0.0 127.0.0.1 :: (__fish_print_hostnames)'
+        case LEVEL
+            set words (string match --regex '(?:[a-z]+, )+(?:[a-z]+ or )?[a-z]+' -- $text | string replace --all --regex ',| or ' ' ')
+        case N SIZE TIME
+            set words (string match --groups-only --regex '\[([a-z]+), ECHO_' -- $text)
+    end
+    set -l arguments --long-option $name --description (string replace --regex ' \[[^]]*\]$' '' -- $text)
+    test -z "$letter"; or set --append arguments --short-option $letter
+    test -z "$value"; or set --append arguments --exclusive --arguments "$words"
+    complete --command echo-server $arguments
+end

@@ -12,19 +12,23 @@ install(FILES ${packaging}/_echo-server DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh
 install(FILES ${packaging}/echo-server.fish
   DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
 
+# The package's version and summary are those of the project.
 set(CPACK_GENERATOR DEB)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_PACKAGE_CONTACT "the echo-server authors <noreply@example.org>")
-set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "blocking TCP echo server")
 set(CPACK_PACKAGE_DESCRIPTION
-  "Sends back to each TCP client every byte that it sends (RFC 862). With a\n\
-systemd unit that runs it without root, and a log that shows what it does.")
+  "It sends back every byte that a client sends, in order and unchanged, or, on\n\
+request, late, in small pieces, only in part, or followed by a connection\n\
+reset. It comes with a systemd unit that runs it without root.")
+# Installing as root leaves an install_manifest.txt of root's, which cpack could not overwrite. With the name of a
+# component (here, of everything that has no other), cpack writes a file of another name.
+set(CPACK_INSTALL_CMAKE_PROJECTS "${CMAKE_BINARY_DIR};${PROJECT_NAME};Unspecified;/")
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION net)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA
   ${packaging}/debian/postinst ${packaging}/debian/prerm ${packaging}/debian/postrm)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
-# Read by cpack once for each kind of package.
+# cpack reads this file once for each kind of package.
 set(CPACK_PROJECT_CONFIG_FILE ${packaging}/debian/cpack.cmake)
 include(CPack)

@@ -1,4 +1,4 @@
-# Writes the project's changelog in the form of Debian's, whose lines have at most 80 columns.
+# Rewrites the project's changelog in Debian's format, with lines of at most 80 columns.
 
 function finish_item() {
   if (item != "") {
@@ -28,6 +28,10 @@ function finish_version() {
   command | getline date
   close(command)
   printf "echo-server (%s) stable; urgency=medium\n\n", $2
+}
+/^### / {
+  finish_item()
+  printf "  [ %s ]\n", substr($0, 5)
 }
 /^- / {
   finish_item()

@@ -1,4 +1,4 @@
-# Brings what was installed for the package into the form that Debian's policy asks for.
+# Arranges the installed files as Debian's policy requires.
 
 set(share ${CPACK_TEMPORARY_INSTALL_DIRECTORY}/usr/share)
 set(doc ${share}/doc/echo-server)
