@@ -1,5 +1,8 @@
 // How many connections: --max-connections, file descriptors, threads; and that nothing leaks.
 
+#include <signal.h>
+#include <sys/resource.h>
+
 #include <chrono>
 #include <cstddef>
 #include <string>

@@ -2,14 +2,16 @@
 
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <sys/resource.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <iomanip>
+#include <ios>
 #include <regex>
 #include <span>
 #include <sstream>
@@ -18,6 +20,7 @@
 
 #include "client.hpp"
 #include "matchers.hpp"
+#include "process.hpp"
 #include "sandbox.hpp"
 #include "server.hpp"
 

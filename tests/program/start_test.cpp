@@ -1,6 +1,7 @@
 // Before the first client: stdout, usage errors, errors at the start, systemd.
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include "echo/system_call.hpp"
 #include "echo/unique_fd.hpp"
 #include "matchers.hpp"
+#include "process.hpp"
 #include "sandbox.hpp"
 #include "server.hpp"
 
