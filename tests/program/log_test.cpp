@@ -57,7 +57,7 @@ TEST_CASE("log tells each step at its level", "[log]") {
       R"(debug received 5 bytes from )" + peer + R"(: "hello")",
       R"(debug sending data back to )" + peer + R"(: 5 bytes)",
       R"(info no more data from )" + peer +
-          R"( \(5 bytes in \d+\.\d{3} s, rtt \d+\.\d\d ms, mss [1-9]\d+\))",
+          R"( \(5 bytes in \d+\.\d\d s, rtt \d+\.\d\d ms, mss [1-9]\d+\))",
       R"(info received SIGINT, stopping)",
       R"(info stopped: 1 connection served, 5 bytes echoed, uptime \d+\.\d+ s)"};
   std::istringstream lines(server.log());
