@@ -8,11 +8,18 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <future>
 #include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
+#include "echo/endpoint.hpp"
+#include "echo/socket.hpp"
 #include "echo/system_call.hpp"
 
 namespace test {
@@ -51,12 +58,14 @@ const std::string& more_than_fits() {
   return data;
 }
 
-Client::Client(std::uint16_t port, const std::string& host) {
+Client::Client(std::uint16_t port, const std::string& host, int receive_buffer) {
   echo::Endpoint server = echo::resolve(host, port).front();
   const int family = server.storage.ss_family;
   fd_ = echo::UniqueFd(checked(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"));
   set_timeout(fd(), SO_RCVTIMEO, deadline);
   set_timeout(fd(), SO_SNDTIMEO, deadline);
+  if (receive_buffer > 0)
+    use_small_buffer(receive_buffer);
   checked(::connect(fd(), server.address(), server.length), "connect");
 }
 

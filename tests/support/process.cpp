@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,13 +13,15 @@
 #include <exception>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <iterator>
 #include <sstream>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
+#include "client.hpp"
 #include "echo/log.hpp"
 #include "echo/system_call.hpp"
 #include "matchers.hpp"
@@ -147,7 +150,7 @@ void Process::check_faults() const {
   if (happened || std::uncaught_exceptions() > 0)
     return;
   if (sizeof(void*) == 4)
-    std::cout << "skipped: the program makes no such call here: " << joined(command_) << std::endl;
+    note_skip("the program makes no such call here: " + joined(command_));
   else
     FAIL_CHECK("no call was tampered with: " << joined(command_));
 }
