@@ -1,4 +1,4 @@
-// Checks src/packaging/kubernetes.yaml against the schemas of Kubernetes, and what no schema knows.
+// Checks src/packaging/kubernetes.yaml against the schemas of Kubernetes, and for what no schema demands.
 //   npm install --prefix build/npm kubernetes-models@4.5.1 js-yaml@4
 //   node .ci/kubernetes.mjs build/npm src/packaging/kubernetes.yaml
 import assert from 'node:assert/strict';
@@ -10,7 +10,7 @@ const [modules, file] = process.argv.slice(2);
 const require = createRequire(resolve(modules, 'package.json'));
 const { loadAll } = require('js-yaml');
 
-/// Throws for what the schema forbids, and for fields that it does not know: it never looks at them.
+/// Throws if the schema forbids something, or if the object has a field that the schema never looks at.
 function check(schema, object) {
   const { validate } = require(resolve(modules, `node_modules/kubernetes-models/_schemas/${schema}.js`));
   const unread = new Set();
@@ -33,11 +33,21 @@ function check(schema, object) {
   assert.deepEqual([...unread], [], 'fields that Kubernetes does not know');
 }
 
-const [deployment, service, ...rest] = loadAll(readFileSync(file, 'utf8'));
-assert.equal(rest.length, 0);
-check('IoK8sApiAppsV1Deployment', deployment);
-check('IoK8sApiCoreV1Service', service);
+// The manifest must be valid as it is, and also with its commented lines.
+const text = readFileSync(file, 'utf8');
+const uncommented = text.replace(/^( +)#(\w+:|  .*)$/gm, '$1$2');
+assert.notEqual(uncommented, text);
+for (const manifest of [text, uncommented]) {
+  const [deployment, service, ...rest] = loadAll(manifest);
+  assert.equal(rest.length, 0);
+  check('IoK8sApiAppsV1Deployment', deployment);
+  check('IoK8sApiCoreV1Service', service);
+}
+const [{ spec: { template: greeting } }] = loadAll(uncommented);
+assert.deepEqual(greeting.spec.containers[0].env,
+  [{ name: 'ECHO_SERVER_GREETING', valueFrom: { fieldRef: { fieldPath: 'metadata.name' } } }]);
 
+const [deployment, service] = loadAll(text);
 const { template, strategy } = deployment.spec;
 const pod = template.spec;
 const [container] = pod.containers;
@@ -52,6 +62,20 @@ assert.equal(port.targetPort, listens.name);
 assert.equal(flags['--port'], String(listens.containerPort));
 for (const probe of [container.readinessProbe, container.livenessProbe])
   assert.equal(probe.tcpSocket.port, listens.name);
+
+// IPv4-only and IPv6-only clusters both reach the server.
+assert.equal(flags['--host'], '::');
+assert.equal(service.spec.ipFamilyPolicy, 'PreferDualStack');
+
+// Clients that send and never read fill at most 165 KiB of socket buffers, measured with these sysctls; all else that a
+// connection needs is 40 KiB. The pod must not be killed for it.
+assert.deepEqual(pod.securityContext.sysctls, [
+  { name: 'net.ipv4.tcp_rmem', value: '4096 65536 65536' },
+  { name: 'net.ipv4.tcp_wmem', value: '4096 16384 65536' },
+]);
+const kibibytes = Number(flags['--max-connections']) * (165 + 40);
+assert.match(container.resources.limits.memory, /^\d+Mi$/);
+assert.ok(kibibytes < 0.9 * 1024 * parseInt(container.resources.limits.memory, 10), 'too little memory');
 
 // A rolling update loses no connection, and probes do not fill the log.
 assert.equal(strategy.rollingUpdate.maxUnavailable, 0);

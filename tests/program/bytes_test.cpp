@@ -1,4 +1,6 @@
-// The echo: every byte, in order, at once, whatever other clients do.
+// The echo: every byte, in order, without a stall, whatever other clients do.
+
+#include <signal.h>
 
 #include <cstddef>
 #include <string>
@@ -9,23 +11,21 @@
 #include "sandbox.hpp"
 #include "server.hpp"
 
-using namespace test;
+namespace test {
 
-TEST_CASE("what netcat sends comes back identical at any chunk size", "[bytes]") {
+TEST_CASE("netcat gets back what it sends at any chunk size", "[bytes]") {
   need_program("nc");
   const std::string data = pattern(300'000);
-  for (const char* size : {"3", "16", "4096", "65537", "1M"}) {
-    CAPTURE(size);
-    Server server({"-c", size});
-    const auto netcat = run("nc", {"-N", "127.0.0.1", std::to_string(server.port())}, data);
-    CHECK(netcat.status == 0);
-    CHECK(same_bytes(netcat.out, data));
-  }
+  const std::string size = GENERATE("3", "16", "4096", "65537", "1M");
+  CAPTURE(size);
+  Server server({"-c", size});
+  const auto netcat = run("nc", {"-N", "127.0.0.1", std::to_string(server.port())}, data);
+  CHECK(netcat.status == 0);
+  CHECK(same_bytes(netcat.out, data));
 }
 
-TEST_CASE("messages about as long as the chunk come back at once, and without more input",
-          "[bytes]") {
-  // With a stall of 40 ms each, as of Nagle, these would take more than the deadline.
+TEST_CASE("messages about as long as a chunk come back without a stall", "[bytes]") {
+  // With 40 ms each, as of Nagle's algorithm, these would take more than the deadline.
   Server server({"--log-level", "warn"});
   Client client(server.port());
   const auto start = Clock::now();
@@ -36,7 +36,7 @@ TEST_CASE("messages about as long as the chunk come back at once, and without mo
   CHECK(Clock::now() - start < deadline);
 }
 
-TEST_CASE("chunks that wait go back together, and none is longer than asked for", "[bytes]") {
+TEST_CASE("chunks that wait go back together and none is longer than the chunk size", "[bytes]") {
   Server server({"-v"});
   Client client(server.port());
   for (int i = 0; i < 20; ++i)
@@ -49,8 +49,7 @@ TEST_CASE("chunks that wait go back together, and none is longer than asked for"
   CHECK(count_of(server.log(), "received 17 bytes from") == 0);
 }
 
-TEST_CASE("a client that never reads holds up nobody, and costs neither time nor memory",
-          "[bytes]") {
+TEST_CASE("deaf clients delay nobody and cost neither time nor memory", "[bytes]") {
   Server server({"-c", "64k"});
   Client deaf(server.port());
   const std::size_t sent = deaf.send_until_blocked(more_than_fits());
@@ -66,8 +65,7 @@ TEST_CASE("a client that never reads holds up nobody, and costs neither time nor
   CHECK(same_bytes(deaf.receive_all(), more_than_fits().substr(0, sent)));
 }
 
-TEST_CASE("a client that is killed ends its own connection only, is counted and logged",
-          "[bytes]") {
+TEST_CASE("killed clients end only their own connections", "[bytes]") {
   need_program("nc");
   Server server;
   Client other = served_client(server.port());
@@ -82,8 +80,7 @@ TEST_CASE("a client that is killed ends its own connection only, is counted and 
   CHECK_THAT(server.log(), contains("stopped: 2 connections served, 16 bytes echoed"));
 }
 
-TEST_CASE("a thousand clients at once each get their own bytes, and 16 of their workers stay",
-          "[bytes]") {
+TEST_CASE("thousand clients each get their own bytes and 16 of their workers stay", "[bytes]") {
   Server server({}, with_limit("stack=1048576"));  // A thousand of 8 MiB do not fit into 32 bits.
   std::vector<Client> clients;
   for (unsigned i = 0; i < 1000; ++i) {
@@ -97,3 +94,5 @@ TEST_CASE("a thousand clients at once each get their own bytes, and 16 of their 
   const std::size_t most = 16 + 2 + (sanitized ? 1 : 0);
   CHECK(eventually([&] { return server.status_number("Threads") <= most; }));
 }
+
+}  // namespace test

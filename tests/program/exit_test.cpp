@@ -1,5 +1,7 @@
 // --exit-after: how many clients, and the verdict on them.
 
+#include <signal.h>
+
 #include <cstddef>
 #include <string>
 
@@ -8,21 +10,30 @@
 #include "sandbox.hpp"
 #include "server.hpp"
 
-using namespace test;
+namespace test {
 
-TEST_CASE("the server accepts exactly so many clients, gives the port back and ends with them",
-          "[exit]") {
-  for (const std::string connections : {"1", "2", "1024"}) {
-    CAPTURE(connections);
-    Server server({"--exit-after", "3", "--max-connections", connections});
-    CHECK(count_served(server.port(), 10) == 3);
-    CHECK(server.wait() == 0);
-    CHECK(count_of(server.log(), "connection accepted") == 3);
-    CHECK_THAT(server.log(), contains("] stopped: 3 connections served, 15 bytes"));
-  }
+TEST_CASE("exit after exactly so many clients gives the port back and warns of nothing", "[exit]") {
+  const std::string connections = GENERATE("1", "2", "3", "1024");
+  CAPTURE(connections);
+  Server server({"--exit-after", "3", "--max-connections", connections});
+  CHECK(count_served(server.port(), 10) == 3);
+  CHECK(server.wait() == 0);
+  CHECK(count_of(server.log(), "connection accepted") == 3);
+  CHECK_THAT(server.log(), contains(" info stopped: 3 connections served, 15 bytes"));
 }
 
-TEST_CASE("not one client too many is accepted while the listener closes", "[exit]") {
+TEST_CASE("limit of connections is no warning once the last client of --exit-after has come",
+          "[exit]") {
+  Server server({"--exit-after", "2", "--max-connections", "2"});
+  Client first = served_client(server.port());
+  Client second = served_client(server.port());
+  first.close();
+  second.close();
+  CHECK(server.wait() == 0);
+  CHECK_THAT(server.log(), !contains(" warn "));
+}
+
+TEST_CASE("exit never accepts one client too many while the listener closes", "[exit]") {
   // There is time for another accept before the shutdown of the listener, which comes first.
   Server server({"--exit-after", "3"}, with_faults("shutdown:delay_enter=500000:when=1"));
   serve_one(server.port());  // By the end of the next one its worker would wait again.
@@ -35,7 +46,7 @@ TEST_CASE("not one client too many is accepted while the listener closes", "[exi
   CHECK(count_of(server.log(), "connection accepted") == 3);
 }
 
-TEST_CASE("the port is free while the last clients are still served", "[exit]") {
+TEST_CASE("exit frees the port while the last clients are still served", "[exit]") {
   Server server({"--exit-after", "2"});
   Client first = served_client(server.port());
   Client second = served_client(server.port());
@@ -47,54 +58,64 @@ TEST_CASE("the port is free while the last clients are still served", "[exit]") 
   CHECK(server.wait() == 0);
 }
 
-TEST_CASE("the exit status tells whether a client failed, whether a stop came or not", "[exit]") {
-  for (const bool stops : {false, true}) {
-    CAPTURE(stops);
-    Server server({"--exit-after", "2", "--max-connections", "1"});
-    Client(server.port()).reset();
-    Client last = served_client(server.port());
-    if (stops)
-      server.signal(SIGTERM);
-    else
-      last.half_close();
-    CHECK(last.receive_all().empty());
-    CHECK(server.wait() == 3);
-    CHECK_THAT(server.log(), contains("stopped: 2 connections served, 1 failed, 5 bytes"));
-  }
+TEST_CASE("exit status tells whether a client failed and whether a stop came or not", "[exit]") {
+  const bool stops = GENERATE(false, true);
+  CAPTURE(stops);
+  Server server({"--exit-after", "2", "--max-connections", "1"});
+  served_client(server.port()).reset();
+  Client last = served_client(server.port());
+  if (stops)
+    server.signal(SIGTERM);
+  else
+    last.half_close();
+  CHECK(last.receive_all().empty());
+  CHECK(server.wait() == 3);
+  CHECK_THAT(server.log(), contains("stopped: 2 connections served, 1 failed, 10 bytes"));
 }
 
-TEST_CASE("the exit status tells whether a client idled", "[exit]") {
+TEST_CASE("exit status tells whether a client timed out", "[exit]") {
   Server server({"--exit-after", "1", "--idle-timeout", "100ms"});
   const Client client(server.port());
   CHECK(server.wait() == 3);
-  CHECK_THAT(server.log(), contains("stopped: 1 connection served, 1 idled, 0 bytes"));
+  CHECK_THAT(server.log(), contains("stopped: 1 connection served, 1 timed out, 0 bytes"));
 }
 
-TEST_CASE("a stop is no failure of its clients, and before all were there no verdict", "[exit]") {
+TEST_CASE("health checks that reset before their first byte are no failures", "[exit]") {
+  Server server({"--exit-after", "2"});
+  Client early(server.port());
+  const std::string address = early.address();
+  server.wait_for_clients();
+  early.reset();
+  Client(server.port()).reset();  // It may be gone before it is accepted.
+  CHECK(server.wait() == 0);
+  CHECK_THAT(server.log(), contains(" info no more data from " + address + " (0 bytes") &&
+                               contains("stopped: 2 connections served, 0 bytes"));
+}
+
+TEST_CASE("stop signals are no failure of the clients and prevent an early verdict", "[exit]") {
   Server all({"--exit-after", "2"});
   serve_one(all.port());
   Client last = served_client(all.port());
   CHECK(all.stop() == 0);
 
   Server not_all({"--exit-after", "2"});
-  Client(not_all.port()).reset();
-  not_all.wait_for_log("failed, receive: Connection reset by peer (0 bytes");
+  served_client(not_all.port()).reset();
+  not_all.wait_for_log("Connection reset by peer (5 bytes");
   CHECK(not_all.stop() == 0);
 }
 
-TEST_CASE("a client that closes before its reply has failed, whatever its length", "[exit]") {
-  for (const std::size_t size : {5U, 16U, 17U}) {
-    CAPTURE(size);
-    Server server({"--exit-after", "1", "--delay", "100ms"});
-    Client client(server.port());
-    client.send(pattern(size));
-    client.close();
-    CHECK(server.wait() == 3);
-    CHECK_THAT(server.log(), contains("stopped: 1 connection served, 1 failed, "));
-  }
+TEST_CASE("verdict on a client that closes before its reply is failure at any length", "[exit]") {
+  const std::size_t size = GENERATE(5U, 16U, 17U);
+  CAPTURE(size);
+  Server server({"--exit-after", "1", "--delay", "100ms"});
+  Client client(server.port());
+  client.send(pattern(size));
+  client.close();
+  CHECK(server.wait() == 3);
+  CHECK_THAT(server.log(), contains("stopped: 1 connection served, 1 failed, "));
 }
 
-TEST_CASE("a client that takes its time to read ends well", "[exit]") {
+TEST_CASE("verdict on a client that takes its time to read is success", "[exit]") {
   Server server({"--exit-after", "1", "-c", "4k"});
   Client client(server.port());
   client.use_small_buffer(65'536);
@@ -105,3 +126,25 @@ TEST_CASE("a client that takes its time to read ends well", "[exit]") {
   CHECK(same_bytes(client.receive_all(), data));
   CHECK(server.wait() == 0);
 }
+
+TEST_CASE("verdict at a limit is failure unless all bytes up to it were acknowledged", "[exit]") {
+  const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
+  const bool resets = GENERATE(true, false);
+  CAPTURE(option, resets);
+  Server server(
+      {option, "64k", "--exit-after", "1", "-c", "64k", "--idle-timeout", resets ? "1h" : "300ms"});
+  Client client(server.port());
+  client.use_small_buffer();
+  client.send(pattern(65'536));
+  if (resets) {
+    REQUIRE(client.is_acknowledged());
+    REQUIRE(eventually([&] { return !client.is_unanswered(); }));
+    client.reset();
+  }
+  CHECK(server.wait() == 3);
+  CHECK_THAT(server.log(), contains(resets ? "1 connection served, 1 failed, "
+                                           : "1 connection served, 1 timed out, "));
+  CHECK_THAT(server.log(), !contains(" by --"));
+}
+
+}  // namespace test

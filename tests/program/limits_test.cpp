@@ -1,4 +1,4 @@
-// How many clients at once: --max-connections, descriptors, threads; and that nothing leaks.
+// How many connections: --max-connections, file descriptors, threads; and that nothing leaks.
 
 #include <chrono>
 #include <cstddef>
@@ -10,7 +10,8 @@
 #include "sandbox.hpp"
 #include "server.hpp"
 
-using namespace test;
+namespace test {
+
 using namespace std::chrono_literals;
 
 namespace {
@@ -29,32 +30,30 @@ void leave_no_room_for_threads(const Server& server) {
 
 }  // namespace
 
-TEST_CASE("at the limit the next client waits, and is served when a place is free", "[limits]") {
-  for (const std::size_t limit : {1U, 3U}) {
-    CAPTURE(limit);
-    Server server({"--max-connections", std::to_string(limit)});
-    std::vector<Client> served;
-    for (std::size_t i = 0; i < limit; ++i)
-      REQUIRE(served.emplace_back(server.port()).exchange("in") == "in");
-    // A limit of 1 would be said of each client.
-    const std::string line =
-        "[warn] connection limit of " + std::to_string(limit) + " reached: further clients wait\n";
-    if (limit > 1)
-      server.wait_for_log(line);
-    Client waiting(server.port());
-    waiting.send("next");
-    for (Client& client : served)
-      CHECK(client.exchange("still here") == "still here");
-    CHECK(waiting.is_unanswered());
-    CHECK(count_of(server.log(), "connection accepted") == limit);
-    served.pop_back();
-    CHECK(waiting.receive(4) == "next");
-    CHECK(server.stop() == 0);
-    CHECK(count_of(server.log(), line) == (limit > 1 ? 2 : 0));
-  }
+TEST_CASE("connection limit makes the next client wait until a place is free", "[limits]") {
+  const std::size_t limit = GENERATE(1U, 3U);
+  CAPTURE(limit);
+  Server server({"--max-connections", std::to_string(limit)});
+  std::vector<Client> served;
+  for (std::size_t i = 0; i < limit; ++i)
+    REQUIRE(served.emplace_back(server.port()).exchange("in") == "in");
+  // A limit of 1 would be reported for each client.
+  const std::string line = " warn connection limit of " + std::to_string(limit) + " reached";
+  if (limit > 1)
+    server.wait_for_log(line);
+  Client waiting(server.port());
+  waiting.send("next");
+  for (Client& client : served)
+    CHECK(client.exchange("still here") == "still here");
+  CHECK(waiting.is_unanswered());
+  CHECK(count_of(server.log(), "connection accepted") == limit);
+  served.pop_back();
+  CHECK(waiting.receive(4) == "next");
+  CHECK(server.stop() == 0);
+  CHECK(count_of(server.log(), line) == (limit > 1 ? 2 : 0));
 }
 
-TEST_CASE("the soft limit of open files is raised to the hard limit", "[limits]") {
+TEST_CASE("soft limit on open files is raised to the hard limit", "[limits]") {
   Server server({}, with_limit("nofile=64:333"));
   rlimit limit{};
   REQUIRE(::prlimit(server.pid(), RLIMIT_NOFILE, nullptr, &limit) == 0);
@@ -62,36 +61,35 @@ TEST_CASE("the soft limit of open files is raised to the hard limit", "[limits]"
   CHECK(limit.rlim_max == 333);
 }
 
-TEST_CASE("without descriptors the server goes on, and says so and when it accepts again",
-          "[limits]") {
+TEST_CASE("file descriptors that are missing are reported and waited for", "[limits]") {
   Server server;
   std::vector<Client> clients;
   REQUIRE(clients.emplace_back(server.port()).exchange("first") == "first");
   server.set_limit(RLIMIT_NOFILE, server.open_descriptors() + 14);
   for (int i = 0; i < 30; ++i)
     clients.emplace_back(server.port());
-  server.wait_for_log(
-      "[error] cannot accept: Too many open files; the limit of open files (ulimit -n) is "
-      "reached; will try again\n");
+  server.wait_for_log(" error cannot accept: Too many open files");
+  CHECK_THAT(server.log(), contains("ulimit -n"));
   CHECK(server.is_at_rest());
   CHECK(clients.front().exchange("held") == "held");
   clients.erase(clients.begin() + 1, clients.begin() + 20);
-  server.wait_for_log("[error] accepting connections again\n");
+  server.wait_for_log(" error accepting connections again\n");
   for (Client& client : clients)
     CHECK(client.exchange("late") == "late");
   CHECK(server.stop(SIGINT) == 0);
 }
 
-TEST_CASE("that no descriptor is left is said only when a client may wait for one", "[limits]") {
+TEST_CASE("file descriptors that are missing are reported only if a client may wait for one",
+          "[limits]") {
   // Each worker that waits holds one for the client to come.
   Server few({"--log-level", "debug"}, with_limit("nofile=9:9"));
   CHECK(Client(few.port()).exchange("hello") == "hello");
   CHECK(Client(few.port()).exchange("hello") == "hello");
   CHECK(few.stop() == 0);
-  CHECK_THAT(few.log(), !contains("[error]"));
+  CHECK_THAT(few.log(), !contains(" error "));
 }
 
-TEST_CASE("trouble is told at most every five seconds", "[limits][slow]") {
+TEST_CASE("errors that repeat are reported at most every five seconds", "[limits][slow]") {
   Server server;
   server.set_limit(RLIMIT_NOFILE, server.open_descriptors());
   std::vector<Client> clients;
@@ -103,14 +101,14 @@ TEST_CASE("trouble is told at most every five seconds", "[limits][slow]") {
   CHECK(Clock::now() - start >= 4s);  // Noise makes it longer, or little shorter.
 }
 
-TEST_CASE("a thread that could not be started is tried again, whoever stays", "[limits]") {
+TEST_CASE("thread that could not be started is tried again even if nobody leaves", "[limits]") {
   need_own_memory();
   Server server;
   leave_no_room_for_threads(server);
   std::vector<Client> clients;
   for (int i = 0; i < 8; ++i)
     REQUIRE(clients.emplace_back(server.port()).exchange("in") == "in");
-  server.wait_for_log("[error] cannot start a worker thread: Resource temporarily unavailable; ");
+  server.wait_for_log(" error cannot start a worker thread: Resource temporarily unavailable");
   Client waiting(server.port());
   waiting.send("waits");
   CHECK(server.is_at_rest());
@@ -124,20 +122,21 @@ TEST_CASE("a thread that could not be started is tried again, whoever stays", "[
     CHECK(clients.emplace_back(server.port()).exchange("more") == "more");
   CHECK(server.stop() == 0);
   CHECK(count_of(server.log(), "cannot start a worker thread") == 1);
-  CHECK(count_of(server.log(), "[error] accepting connections again\n") == 1);
+  CHECK(count_of(server.log(), " error accepting connections again\n") == 1);
 }
 
-TEST_CASE("that no thread can be started is said by nobody while workers still wait", "[limits]") {
+TEST_CASE("thread that could not be started is not reported while workers still wait", "[limits]") {
   need_own_memory();
   Server server;
   leave_no_room_for_threads(server);
   for (int i = 0; i < 20; ++i)
     serve_one(server.port());
   CHECK(server.stop() == 0);
-  CHECK_THAT(server.log(), !contains("[error]"));
+  CHECK_THAT(server.log(), !contains(" error "));
 }
 
-TEST_CASE("a client for whom there is no memory is closed, and the next one served", "[limits]") {
+TEST_CASE("memory that is missing for a client closes its connection and no other one",
+          "[limits]") {
   need_own_memory();
   // All workers are there with the first client, so that none is to be started without memory.
   Server server({"--chunk-size", "16M", "--max-connections", "9"});
@@ -146,13 +145,13 @@ TEST_CASE("a client for whom there is no memory is closed, and the next one serv
   server.set_limit(RLIMIT_AS, server.status_number("VmSize") * 1024);
   Client refused(server.port());
   CHECK(refused.receive_all().empty());
-  server.wait_for_log("[warn] connection from " + refused.address() + " failed, out of memory (");
+  server.wait_for_log(" warn connection from " + refused.address() + " failed: out of memory (");
   CHECK(first.exchange("still here") == "still here");
   server.lift_limit(RLIMIT_AS);
   CHECK(Client(server.port()).exchange("next") == "next");
 }
 
-TEST_CASE("an error keeps its name where memory is short", "[limits]") {
+TEST_CASE("memory that is short does not change the name of an error", "[limits]") {
   need_own_memory();
   Server server({"--idle-timeout", "500ms", "--max-connections", "9"});
   Client first = served_client(server.port());  // Without it eight workers would do.
@@ -162,11 +161,11 @@ TEST_CASE("an error keeps its name where memory is short", "[limits]") {
   std::vector<Client> clients;
   for (int i = 0; i < 5; ++i)
     clients.emplace_back(server.port());
-  server.wait_for_log("closed for idling", 6);
+  server.wait_for_log(" timed out (", 6);
   CHECK_THAT(server.log(), !contains("Cannot allocate memory"));
 }
 
-TEST_CASE("without any memory a signal does not abort the server", "[limits]") {
+TEST_CASE("memory that is exhausted does not let a signal abort the server", "[limits]") {
   need_own_memory();
   Server server;
   Client client = served_client(server.port());
@@ -180,7 +179,7 @@ TEST_CASE("without any memory a signal does not abort the server", "[limits]") {
   CHECK(server.wait() == 0);
 }
 
-TEST_CASE("thousands of resets leave nothing behind but a line each", "[limits]") {
+TEST_CASE("resets by the thousand leave nothing behind but a line each", "[limits]") {
   constexpr std::size_t resets = 3000;
   Server server;
   serve_one(server.port());
@@ -193,3 +192,5 @@ TEST_CASE("thousands of resets leave nothing behind but a line each", "[limits]"
   CHECK(server.stop() == 0);
   CHECK(count_of(server.log(), "\n") == 2 * (resets + 2) + 3);
 }
+
+}  // namespace test

@@ -1,56 +1,62 @@
-// What the server does to a client on purpose: --delay, --close-after, --reset-after, --only-first.
+// The options that test a client: a greeting, a delay, limits, and to whom they apply.
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <sys/socket.h>
 
 #include <chrono>
 #include <cstddef>
 #include <future>
 #include <string>
-#include <tuple>
 #include <utility>
-#include <vector>
 
 #include "client.hpp"
+#include "echo/endpoint.hpp"
+#include "echo/system_call.hpp"
+#include "echo/unique_fd.hpp"
 #include "matchers.hpp"
 #include "server.hpp"
 
-using namespace test;
+namespace test {
+
 using namespace std::chrono_literals;
 
 namespace {
 
-const std::vector<std::string> both = {"--close-after", "--reset-after"};
-
-/// The line of the log that tells of the end.
-std::string end_of(const Client& client, const std::string& option, std::size_t bytes) {
-  return "[info] connection from " + client.address() +
-         (option == "--reset-after" ? " reset" : " closed") + " on purpose (" +
+/// The line of the log about the end that an option brought.
+std::string end_by(const std::string& option, const Client& client, std::size_t bytes) {
+  const std::string what = option == "--close-after"   ? "closed"
+                           : option == "--reset-after" ? "reset"
+                                                       : "stalled";
+  return " info connection from " + client.address() + ' ' + what + " by " + option + " (" +
          std::to_string(bytes) + (bytes == 1 ? " byte in " : " bytes in ");
 }
 
 }  // namespace
 
-TEST_CASE("with a delay each chunk goes back by itself, after its delay", "[misbehave]") {
-  for (const auto& [size, delay] : {std::pair(7U, 100ms), std::pair(1U, 1ms)}) {
-    Server server({"-v", "--chunk-size", std::to_string(size), "--delay",
-                   std::to_string(delay.count()) + "ms"});
-    Client client(server.port());
-    const std::string data = "replies in pieces...";
-    const auto start = Clock::now();
-    client.send(data);
-    std::string received;
-    while (received.size() < data.size()) {
-      received += client.receive_some();
-      // Of each chunk no byte is there before its time.
-      const auto chunks = (received.size() + size - 1) / size;
-      CHECK(Clock::now() - start >= chunks * delay);
-    }
-    CHECK(received == data);
-    server.wait_for_log(
-        "sending data back to " + client.address() + ": " + std::to_string(size) + " byte",
-        data.size() / size);
+TEST_CASE("delay sends each chunk by itself and not before its time", "[misbehave]") {
+  const auto& [size, delay] =
+      GENERATE(table<std::size_t, std::chrono::milliseconds>({{7, 100ms}, {1, 1ms}}));
+  Server server({"-v", "--chunk-size", std::to_string(size), "--delay",
+                 std::to_string(delay.count()) + "ms"});
+  Client client(server.port());
+  const std::string data = "replies in pieces...";
+  const auto start = Clock::now();
+  client.send(data);
+  std::string received;
+  while (received.size() < data.size()) {
+    received += client.receive_some();
+    const auto chunks = (received.size() + size - 1) / size;
+    CHECK(Clock::now() - start >= chunks * delay);
   }
+  CHECK(received == data);
+  server.wait_for_log(
+      "sending data back to " + client.address() + ": " + std::to_string(size) + " byte",
+      data.size() / size);
 }
 
-TEST_CASE("a stop ends a delay, and what had arrived goes back without one", "[misbehave]") {
+TEST_CASE("delay ends at a stop and what had arrived goes back without it", "[misbehave]") {
   Server server({"--delay", "1h", "--chunk-size", "7", "--drain-timeout", "1h"});
   Client client(server.port());
   const std::string data = pattern(1000);
@@ -61,127 +67,244 @@ TEST_CASE("a stop ends a delay, and what had arrived goes back without one", "[m
   server.signal(SIGTERM);
   CHECK(same_bytes(client.receive_all(), data));
   CHECK(server.wait() == 0);
-  CHECK_THAT(server.log(), contains("closed by the stop (1000 bytes"));
+  CHECK_THAT(server.log(), contains("closed by shutdown (1000 bytes"));
 }
 
-TEST_CASE("a delay is not idle time", "[misbehave]") {
+TEST_CASE("delay is not idle time", "[misbehave]") {
   Server server({"--delay", "600ms", "--idle-timeout", "300ms"});
   Client client = served_client(server.port());
   CHECK(client.receive_all().empty());
-  server.wait_for_log("closed for idling (5 bytes");
+  server.wait_for_log("timed out (5 bytes");
 }
 
-TEST_CASE("exactly so many bytes come back before the end of file or the reset", "[misbehave]") {
+TEST_CASE("delay holds up no other client", "[misbehave]") {
+  Server slow({"--delay", "300ms"});
+  CHECK(count_served(slow.port(), 100) == 100);  // One after another takes more than the deadline.
+}
+
+TEST_CASE("limits let exactly so many bytes come back", "[misbehave]") {
+  const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
+  const auto& [after, bytes, chunk] =
+      GENERATE(table<std::string, std::size_t, std::string>({{"0", 0, "16"},
+                                                             {"1", 1, "16"},
+                                                             {"100", 100, "7"},
+                                                             {"100", 100, "64k"},
+                                                             {"50k", 50 << 10, "4k"}}));
+  CAPTURE(option, after, chunk);
   const std::string data = pattern(60'000);
-  for (const std::string& option : both)
-    for (const auto& [after, bytes, chunk] :
-         {std::tuple("0", 0U, "16"), std::tuple("1", 1U, "16"), std::tuple("100", 100U, "7"),
-          std::tuple("100", 100U, "64k"), std::tuple("50k", 50U << 10, "4k")}) {
-      CAPTURE(option, after, chunk);
-      Server server({option, after, "--chunk-size", chunk});
-      Client client(server.port());
-      if (bytes > 0)
-        client.send(data);
-      const Received received = client.receive_until_end();
-      CHECK(same_bytes(received.data, data.substr(0, bytes)));
-      CHECK(received.by_reset() == (option == "--reset-after"));
-      if (option == "--close-after") {
-        // What it sends from then on is taken and not answered.
-        client.send(data);
-        CHECK(client.is_acknowledged());
-        client.half_close();
-      }
-      server.wait_for_log(end_of(client, option, bytes));
-      CHECK(server.stop() == 0);
-      CHECK_THAT(server.log(), !contains("failed"));
-    }
-}
-
-TEST_CASE("a client that goes on sending, or sends all before it reads, gets all of its bytes",
-          "[misbehave]") {
-  for (const std::string& option : both) {
-    CAPTURE(option);
-    Server server({option, "1M", "--chunk-size", "4k"});
-    const std::string data = pattern(20 << 20);
-    Client busy(server.port());
-    // Before a reset it goes on as long as it can, or for some gigabytes.
-    auto sent = std::async(std::launch::async, [&] {
-      Sent last = busy.try_to_send(data);
-      for (int i = 0; i < 200 && !last.error && option == "--reset-after"; ++i)
-        last = busy.try_to_send(data);
-      return last;
-    });
-    CHECK(same_bytes(busy.receive_until_end().data, data.substr(0, 1 << 20)));
-    CHECK(sent.get().is_broken_off() == (option == "--reset-after"));
-    busy.close();
-
-    Client late(server.port());
-    late.use_small_buffer(65'536);
-    late.send(data);
-    CHECK(same_bytes(late.receive_until_end().data, data.substr(0, 1 << 20)));
+  Server server({option, after, "--chunk-size", chunk});
+  Client client(server.port());
+  if (option == "--close-after" && bytes == 0)
+    CHECK(client.receive_all().empty());  // Before the client has sent anything.
+  client.send(data);
+  if (option == "--stall-after") {
+    CHECK((bytes == 0 || same_bytes(client.receive(bytes), data.substr(0, bytes))));
+  } else if (bytes > 0 || option == "--reset-after") {
+    const Received received = client.receive_until_end();
+    CHECK(same_bytes(received.data, data.substr(0, bytes)));
+    CHECK(received.by_reset() == (option == "--reset-after"));
   }
-}
-
-TEST_CASE("a client that ends before the limit is an ordinary one", "[misbehave]") {
-  for (const std::string& option : both) {
-    Server server({option, "100"});
-    Client client(server.port());
-    client.send("hello");
+  if (option != "--reset-after") {
+    // What it sends from then on is received and not answered.
+    client.send(data);
+    CHECK(client.is_acknowledged());
+    CHECK((option == "--close-after" || client.is_unanswered()));
     client.half_close();
-    CHECK(client.receive_all() == "hello");
-    server.wait_for_log("no more data from " + client.address() + " (5 bytes");
+    CHECK(client.receive_all().empty());
   }
-}
-
-TEST_CASE("a client that never closes is ended by the idle timeout or the stop, on purpose",
-          "[misbehave]") {
-  for (const std::string& option : both) {
-    CAPTURE(option);
-    Server idling({option, "5", "--idle-timeout", "200ms", "--exit-after", "1"});
-    Client client(idling.port());
-    client.send("hello");
-    CHECK(idling.wait() == 0);
-    CHECK_THAT(idling.log(), contains(end_of(client, option, 5)));
-
-    Server stopped({option, "5", "--drain-timeout", "1h"});
-    Client other = served_client(stopped.port());
-    CHECK(stopped.stop() == 0);
-    CHECK_THAT(stopped.log(), contains(end_of(other, option, 5)));
-
-    Server draining({option, "3M", "-c", "4k", "--drain-timeout", "200ms"});
-    Client deaf(draining.port());
-    deaf.use_small_buffer();
-    deaf.send(pattern(3 << 20));
-    draining.wait_for_clients();
-    const auto start = Clock::now();
-    CHECK(draining.stop() == 0);
-    CHECK(Clock::now() - start >= 200ms);
-    CHECK_THAT(draining.log(), !contains("failed"));
-  }
-}
-
-TEST_CASE("what is done on purpose is done to exactly the first clients", "[misbehave]") {
-  Server server({"--reset-after", "0", "--only-first", "7"});
-  CHECK(count_served(server.port(), 30) == 30 - 7);
+  server.wait_for_log(end_by(option, client, bytes));
   CHECK(server.stop() == 0);
-  CHECK(count_of(server.log(), " reset on purpose (0 bytes") == 7);
-  CHECK(count_of(server.log(), "failed") == 0);
+  CHECK_THAT(server.log(), !contains("failed"));
 }
 
-TEST_CASE("a delay delays no other client, and costs no processor time", "[misbehave]") {
-  Server server({"--delay", "1h", "--only-first", "2"});
+TEST_CASE("limits deliver all bytes to a client that goes on sending or reads late",
+          "[misbehave]") {
+  const std::string option = GENERATE("--close-after", "--reset-after");
+  CAPTURE(option);
+  Server server({option, "1M", "--chunk-size", "4k"});
+  const std::string data = pattern(20 << 20);
+  Client busy(server.port());
+  // Before a reset it goes on as long as it can, or for some gigabytes.
+  auto sent = std::async(std::launch::async, [&] {
+    Sent last = busy.try_to_send(data);
+    for (int i = 0; i < 200 && !last.error && option == "--reset-after"; ++i)
+      last = busy.try_to_send(data);
+    return last;
+  });
+  CHECK(same_bytes(busy.receive_until_end().data, data.substr(0, 1 << 20)));
+  CHECK(sent.get().is_broken_off() == (option == "--reset-after"));
+  busy.close();
+
+  Client late(server.port());
+  late.use_small_buffer(65'536);
+  late.send(data);
+  CHECK(same_bytes(late.receive_until_end().data, data.substr(0, 1 << 20)));
+}
+
+TEST_CASE("limits that a client does not reach change nothing", "[misbehave]") {
+  const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
+  Server server({option, "100"});
+  Client client(server.port());
+  client.send("hello");
+  client.half_close();
+  CHECK(client.receive_all() == "hello");
+  server.wait_for_log("no more data from " + client.address() + " (5 bytes");
+}
+
+TEST_CASE("limits that were reached are the end whatever closes the connection then",
+          "[misbehave]") {
+  const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
+  CAPTURE(option);
+  Server idling({option, "5", "--idle-timeout", "200ms", "--exit-after", "1"});
+  Client client(idling.port());
+  client.send("hello");
+  CHECK(idling.wait() == 0);
+  CHECK_THAT(idling.log(), contains(end_by(option, client, 5)));
+
+  Server stopped({option, "5", "--drain-timeout", "1h"});
+  Client other = served_client(stopped.port());
+  CHECK(stopped.stop() == 0);
+  CHECK_THAT(stopped.log(), contains(end_by(option, other, 5)));
+}
+
+TEST_CASE("limits that the drain timeout prevents are a reset by shutdown", "[misbehave]") {
+  const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
+  CAPTURE(option);
+  Server draining({option, "3M", "-c", "4k", "--drain-timeout", "200ms"});
+  Client deaf(draining.port());
+  deaf.use_small_buffer();
+  deaf.send(pattern(3 << 20));
+  draining.wait_for_clients();
+  const auto start = Clock::now();
+  CHECK(draining.stop() == 0);
+  CHECK(Clock::now() - start >= 200ms);
+  CHECK_THAT(draining.log(), contains(deaf.address() + " reset by shutdown ("));
+  CHECK(deaf.receive_until_end().by_reset());
+}
+
+TEST_CASE("reset after 0 bytes waits for the first byte or the half-close and for the delay",
+          "[misbehave]") {
+  const bool sends = GENERATE(true, false);
+  const auto delay = sends ? 300ms : 0ms;
+  Server server(
+      {"--reset-after", "0", "--only-first", "1", "--delay", std::to_string(delay.count()) + "ms"});
+  Client client(server.port());
+  server.wait_for_clients();
+  serve_one(server.port());
+  CHECK(client.is_unanswered());
+  const auto start = Clock::now();
+  if (sends)
+    client.send("x");
+  else
+    client.half_close();
+  CHECK(client.receive_until_end().by_reset());
+  CHECK(Clock::now() - start >= delay);
+  server.wait_for_log(end_by("--reset-after", client, 0));
+}
+
+TEST_CASE("stall ends with the client and the log tells after what time", "[misbehave]") {
+  Server server({"--stall-after", "3", "--exit-after", "1"});
+  Client client(server.port());
+  client.send("hello");
+  CHECK(client.receive(3) == "hel");
+  const std::string line = end_by("--stall-after", client, 3);
+  client.close();
+  CHECK(server.wait() == 0);
+  CHECK_THAT(server.log(), contains(line));
+}
+
+TEST_CASE("only the first clients meet a fault and nobody else waits for it", "[misbehave]") {
+  const auto& [option, value] = GENERATE(table<std::string, std::string>(
+      {{"--delay", "1h"}, {"--close-after", "0"}, {"--reset-after", "0"}, {"--stall-after", "0"}}));
+  CAPTURE(option);
+  Server server({option, value, "--only-first", "2"});
   Client first(server.port());
   first.send("hello");
   server.wait_for_clients(1);
   Client second(server.port());
   second.send("hello");
   server.wait_for_clients(2);
-  CHECK(Client(server.port()).exchange("hello") == "hello");
-  CHECK(Client(server.port()).exchange("hello") == "hello");
+  for (int i = 0; i < 10; ++i)
+    serve_one(server.port());
   CHECK(server.is_at_rest());
-  CHECK(first.is_unanswered());
-  CHECK(second.is_unanswered());
-
-  Server slow({"--delay", "300ms"});
-  CHECK(count_served(slow.port(), 100) == 100);  // One after another takes more than the deadline.
+  for (Client* const client : {&first, &second})
+    if (option == "--delay" || option == "--stall-after")
+      CHECK(client->is_unanswered());
+    else
+      CHECK(client->receive_until_end().data.empty());
 }
+
+TEST_CASE("only the first clients meet a fault even if all come at the same moment",
+          "[misbehave]") {
+  Server server({"--reset-after", "0", "--only-first", "7"});
+  CHECK(count_served(server.port(), 30) == 30 - 7);
+  CHECK(server.stop() == 0);
+  CHECK(count_of(server.log(), " reset by --reset-after (0 bytes") == 7);
+  CHECK(count_of(server.log(), "failed") == 0);
+}
+
+TEST_CASE("greeting tells both addresses before anything is echoed", "[misbehave]") {
+  Server server({"-v", "--host", "::", "--delay", "1h", "--exit-after", "2", "--greeting",
+                 "{client} at {server} {client}{other} {\033"});
+  for (const std::string host : {"127.0.0.1", "::1"}) {
+    Client client(server.port(), host);
+    const std::string reached =
+        (host == "::1" ? "[::1]:" : "127.0.0.1:") + std::to_string(server.port());
+    const std::string text = client.address() + " at " + reached + ' ' + client.address();
+    const std::string greeting = text + "{other} {\033\n";
+    CHECK(client.receive(greeting.size()) == greeting);
+    server.wait_for_log(text + "{other} {\\x1b");  // Escaped.
+    client.half_close();
+    CHECK(client.receive_all().empty());
+  }
+  CHECK(server.wait() == 0);
+  CHECK_THAT(server.log(), contains("stopped: 2 connections served, 0 bytes echoed"));
+}
+
+TEST_CASE("greeting does not count for a limit and is delivered before it", "[misbehave]") {
+  const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
+  CAPTURE(option);
+  Server server({option, "3", "--greeting", "welcome"});
+  Client client(server.port());
+  client.send("hello");
+  CHECK(client.receive(11) == "welcome\nhel");
+  client.half_close();
+  CHECK(client.receive_until_end().data.empty());
+  server.wait_for_log(end_by(option, client, 3));
+
+  Server strict({option, "0", "--greeting", std::string(100'000, 'x'), "--exit-after", "1",
+                 "--idle-timeout", "300ms"});
+  Client deaf(strict.port());
+  deaf.use_small_buffer();
+  CHECK(strict.wait() == 3);
+  CHECK_THAT(strict.log(), contains("1 connection served, 1 timed out, 0 bytes"));
+}
+
+TEST_CASE("greeting with an empty text is none", "[misbehave]") {
+  Server server({"--greeting", "x", "--greeting", ""});
+  CHECK(Client(server.port()).exchange("hello") == "hello");
+}
+
+TEST_CASE("connect gets no answer if no connections may be served", "[misbehave]") {
+  const std::string host = GENERATE("127.0.0.1", "::");
+  Server server({"--max-connections", "0", "--host", host});
+  server.wait_for_log("--max-connections 0");
+  const echo::UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  echo::Endpoint endpoint = echo::resolve("127.0.0.1", server.port()).front();
+  ::connect(fd.get(), endpoint.address(), endpoint.length);
+  tcp_info tcp{};
+  // The kernel of the client has asked again, since nobody answered.
+  CHECK(eventually([&] {
+    socklen_t length = sizeof(tcp);
+    echo::checked(::getsockopt(fd.get(), IPPROTO_TCP, TCP_INFO, &tcp, &length), "getsockopt");
+    return tcp.tcpi_total_retrans > 0 || tcp.tcpi_state != TCP_SYN_SENT;
+  }));
+  CHECK(tcp.tcpi_state == TCP_SYN_SENT);
+  CHECK(server.is_at_rest());
+  CHECK(server.stop() == 0);
+  CHECK(is_free(server.port()));
+  CHECK_THAT(server.log(), contains("stopped: 0 connections served") && !contains(" warn ") &&
+                               !contains("connection accepted"));
+}
+
+}  // namespace test

@@ -1,21 +1,27 @@
-// Before the first client: stdout, usage errors, errors at the start.
+// Before the first client: stdout, usage errors, errors at the start, systemd.
 
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstddef>
+#include <filesystem>
 #include <regex>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "client.hpp"
+#include "echo/system_call.hpp"
+#include "echo/unique_fd.hpp"
 #include "matchers.hpp"
 #include "sandbox.hpp"
 #include "server.hpp"
 
-using namespace test;
+namespace test {
 
-TEST_CASE("stdout carries one line with the address that was bound, and then ends", "[start]") {
+TEST_CASE("stdout carries one line with the bound address and then ends", "[start]") {
   Server four;
   const std::string port = std::to_string(four.port());
   CHECK(Client(four.port()).exchange("hello") == "hello");
@@ -24,13 +30,27 @@ TEST_CASE("stdout carries one line with the address that was bound, and then end
       run("sh", {"-c",
                  "address=$(\"$0\" -p 0 --host ::1 2>log.$$ & echo $! >pid.$$); echo \"$address\"; "
                  "kill $(cat pid.$$); rm log.$$ pid.$$",
-                 ECHO_SERVER_BINARY});
+                 server_binary()});
   CHECK(std::regex_match(script.out, std::regex(R"(Listening on \[::1\]:\d+\n)")));
   CHECK(four.stop() == 0);
   CHECK(four.out() == "Listening on 127.0.0.1:" + port + "\n");
 }
 
-TEST_CASE("help and version go to stdout with status 0, also beside a wrong value", "[start]") {
+TEST_CASE("stdout ends even if it is the same socket as stdin", "[start]") {
+  std::array<int, 2> ends{};
+  echo::checked(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), "socketpair");
+  const echo::UniqueFd ours(ends[0]);
+  echo::UniqueFd theirs(ends[1]);
+  Server server({}, {.in = theirs.get(), .out = theirs.get()});
+  theirs = {};
+  std::string all;
+  for (std::string part = read_some(ours); !part.empty(); part = read_some(ours))
+    all += part;
+  CHECK(all == "Listening on 127.0.0.1:" + std::to_string(server.port()) + "\n");
+  CHECK(Client(server.port()).exchange("hello") == "hello");
+}
+
+TEST_CASE("help and version go to stdout even next to a wrong value", "[start]") {
   const auto version = run_server({"--port", "http", "--version"});
   CHECK(version.status == 0);
   CHECK(version.out == "echo-server " ECHO_SERVER_VERSION "\n");
@@ -40,7 +60,16 @@ TEST_CASE("help and version go to stdout with status 0, also beside a wrong valu
   CHECK((version.err + help.err).empty());
 }
 
-TEST_CASE("what cannot be printed is an error, and holds up no end", "[start]") {
+TEST_CASE("help that nobody reads fails without a word", "[start]") {
+  Pipe pipe;
+  pipe.read_end = {};
+  const std::string option = GENERATE("--help", "--version");
+  const auto finished = run_server({option}, {.out = pipe.write_end.get()});
+  CHECK(finished.status != 0);
+  CHECK(finished.err.empty());
+}
+
+TEST_CASE("output that cannot be written is an error and delays no end", "[start]") {
   const echo::UniqueFd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
   const auto help = run_server({"--help"}, {.out = full.get()});
   CHECK(help.status == 1);
@@ -51,26 +80,38 @@ TEST_CASE("what cannot be printed is an error, and holds up no end", "[start]") 
   CHECK(run_server({"--version"}, with_limit("fsize=0")).status == 1);
 }
 
-TEST_CASE("a usage error ends with status 2, names the flag or variable, and where help is",
-          "[start]") {
-  for (const Words& arguments :
-       std::vector<Words>{{"--chunk-size", "0"}, {"--bogus"}, {"stray"}, {"--host="}, {}}) {
-    const std::string variable = arguments.empty() ? "ECHO_SERVER_PORT=http" : "ECHO_SERVER_PORT=";
-    const auto finished = run_server(arguments, {.environment = {variable}});
-    CHECK(finished.status == 2);
-    CHECK(finished.out.empty());
-    const std::string named = arguments.empty() ? "ECHO_SERVER_PORT" : arguments.front();
-    CHECK_THAT(finished.err, Catch::Matchers::StartsWith("echo-server: "));
-    CHECK_THAT(finished.err, contains(named.substr(0, named.find('='))) && contains("--help"));
-    CHECK(count_of(finished.err, "\n") == 2);
-  }
+TEST_CASE("usage errors end with status 2 and say what is wrong and what to type", "[start]") {
+  const auto& [arguments, word, advice] = GENERATE(table<Words, std::string, std::string>({
+      {{"--chunk-size", "0"}, "--chunk-size", "16"},
+      {{}, "ECHO_SERVER_PORT", "65535"},
+      {{"--dealy", "3"}, "unknown option", "--dealy"},
+      {{"--delay", "100", "ms"}, "argument", "ms"},
+      {{"-p"}, "-p", "value"},
+      {{"--host="}, "--host", "empty"},
+      {{"-host", "::1"}, "-host", "--host"},
+      {{"-port=7"}, "-port", "--port"},
+      {{"--host", "10000"}, "10000", "--port"},
+      {{"--host", "127.0.0.1:10000"}, "127.0.0.1:10000", "--port"},
+      {{"10000"}, "10000", "--port"},
+      {{"--host", "*"}, "::", "0.0.0.0"},
+  }));
+  CAPTURE(arguments);
+  const std::string variable = arguments.empty() ? "ECHO_SERVER_PORT=http" : "ECHO_SERVER_PORT=";
+  const auto finished = run_server(arguments, {.environment = {variable}});
+  CHECK(finished.status == 2);
+  CHECK(finished.out.empty());
+  CHECK_THAT(finished.err, Catch::Matchers::StartsWith("echo-server: "));
+  const std::string first_line = finished.err.substr(0, finished.err.find('\n'));
+  CHECK_THAT(first_line, contains(word) && contains(advice));
+  CHECK_THAT(finished.err, contains("--help"));
+  CHECK(count_of(finished.err, "\n") == 2);
 }
 
-TEST_CASE("what a user typed is shown escaped, on one line", "[start]") {
+TEST_CASE("escape sequences in what a user typed are shown as text on one line", "[start]") {
   const std::string evil = "a\nb\033[31m\"c\xff";
   const std::string harmless = R"(a\nb\x1b[31m\"c\xff)";
   const auto host = run_server({"--host", evil, "--log-level", "debug"});
-  CHECK_THAT(host.err, contains("starting up on host " + harmless + ", port 10000\n"));
+  CHECK_THAT(host.err, contains("starting: host " + harmless + ", port 10000\n"));
   CHECK_THAT(host.err, contains("cannot resolve '" + harmless + "': "));
   CHECK(count_of(host.err, "\n") == 2);
   const auto usage = run_server({"--port", evil});
@@ -78,42 +119,61 @@ TEST_CASE("what a user typed is shown escaped, on one line", "[start]") {
   CHECK(count_of(usage.err, "\n") == 2);
 }
 
-TEST_CASE("a server that cannot start says why in one line, with status 1", "[start]") {
-  const Server first;
-  const std::string port = std::to_string(first.port());
-  const auto says = [](const Words& arguments, const std::string& text, const Setup& setup = {}) {
-    const auto finished = run_server(arguments, setup);
-    CHECK(finished.status == 1);
-    CHECK(finished.out.empty());
-    CHECK_THAT(finished.err, Catch::Matchers::StartsWith("echo-server: cannot " + text));
-    CHECK(count_of(finished.err, "\n") == 1);
-  };
-  says({"--host", "127.0.0.1", "--port", port},
-       "listen on 127.0.0.1:" + port + ": Address already in use\n");
-  says({"--host", "192.0.2.1", "--port", "0"},
-       "listen on 192.0.2.1:0: Cannot assign requested address\n");
-  says({"--host", "no.such.host.invalid"}, "resolve 'no.such.host.invalid': ");
-  if (::geteuid() == 0)
-    says({"--host", "127.0.0.1", "--port", "1"},
-         "listen on 127.0.0.1:1: Permission denied (a port below 1024 needs root)\n",
-         {.prefix = {"setpriv", "--bounding-set=-net_bind_service"}});
+namespace {
+
+/// Fails to start, with these words.
+void check_refusal(const Words& arguments, const std::string& words, const Setup& setup = {}) {
+  const auto finished = run_server(arguments, setup);
+  CHECK(finished.status == 1);
+  CHECK(finished.out.empty());
+  CHECK_THAT(finished.err, Catch::Matchers::StartsWith("echo-server: cannot " + words));
+  CHECK(count_of(finished.err, "\n") == 1);
 }
 
-TEST_CASE("the address that a name stands for is in the log", "[start]") {
+}  // namespace
+
+TEST_CASE("errors at the start are one line with the reason and status 1", "[start]") {
+  const Server first;
+  const std::string port = std::to_string(first.port());
+  check_refusal({"--host", "127.0.0.1", "--port", port},
+                "listen on 127.0.0.1:" + port + ": Address already in use\n");
+  check_refusal({"--host", "192.0.2.1", "--port", "0"},
+                "listen on 192.0.2.1:0: Cannot assign requested address\n");
+  check_refusal({"--host", "no.such.host.invalid"}, "resolve 'no.such.host.invalid': ");
+}
+
+TEST_CASE("permission to bind is explained for a port below 1024 and for no other", "[start]") {
+  const Setup denied = with_faults("bind:error=EACCES");
+  const auto& [port, hint] = GENERATE(table<std::string, std::string>(
+      {{"1024", "\n"}, {"1023", " (ports below 1024 need root or CAP_NET_BIND_SERVICE)\n"}}));
+  check_refusal({"--host", "127.0.0.1", "--port", port},
+                "listen on 127.0.0.1:" + port + ": Permission denied" + hint, denied);
+}
+
+TEST_CASE("address in use is an error even if the name has another address", "[start]") {
+  const Setup setup = with_file("/etc/hosts", "127.0.0.1 two.invalid\n127.0.0.2 two.invalid\n");
+  Server first({"--host", "two.invalid"}, setup);
+  first.wait_for_log("serving on 127.0.0.1:");
+  const std::string port = std::to_string(first.port());
+  check_refusal({"--host", "two.invalid", "--port", port},
+                "listen on 127.0.0.1:" + port + ": Address already in use\n", setup);
+}
+
+TEST_CASE("name of a host is shown in the log as the address that it stands for", "[start]") {
   Server server({"--host", "localhost"});
   server.wait_for_log("serving on ");
   CHECK(std::regex_search(server.log(), std::regex("serving on (127\\.0\\.0\\.1|\\[::1\\]):" +
-                                                   std::to_string(server.port()) + ": ")));
+                                                   std::to_string(server.port()))));
 }
 
-TEST_CASE("a server of both families shows an IPv4 client as IPv4", "[start]") {
+TEST_CASE("IPv4 clients of a server on :: are shown with their IPv4 address", "[start]") {
   Server server({"--host", "::"});
   Client client = served_client(server.port());
   server.wait_for_log("connection accepted from " + client.address() + " (1 open)");
   CHECK(Client(server.port(), "::1").exchange("hello") == "hello");
 }
 
-TEST_CASE("a restart on the same port works at once", "[start]") {
+TEST_CASE("restart on the same port works immediately", "[start]") {
   std::string port = "0";
   for (int round = 0; round < 3; ++round) {
     Server server({"--port", port});
@@ -125,7 +185,7 @@ TEST_CASE("a restart on the same port works at once", "[start]") {
   }
 }
 
-TEST_CASE("a stdout that cannot be written is logged, and the server serves", "[start]") {
+TEST_CASE("stdout that cannot be written is logged and the server serves", "[start]") {
   const echo::UniqueFd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
   const Pipe pipe;
   const std::string page(65'536, 'x');
@@ -134,13 +194,13 @@ TEST_CASE("a stdout that cannot be written is logged, and the server serves", "[
        {std::pair(full.get(), "No space left on device"), std::pair(closed, "Bad file descriptor"),
         std::pair(pipe.write_end.get(), "Resource temporarily unavailable")}) {
     Server server({}, {.out = fd});
-    CHECK_THAT(server.log(), contains("[error] cannot write to stdout: " + std::string(words)));
+    CHECK_THAT(server.log(), contains(" error cannot write to stdout: " + std::string(words)));
     CHECK(Client(server.port()).exchange("hello") == "hello");
     CHECK(server.stop() == 0);
   }
 }
 
-TEST_CASE("no client becomes a stream that was closed", "[start]") {
+TEST_CASE("closed standard streams are never replaced by a client", "[start]") {
   // A socket in the place of stderr would get the log, in the place of stdin its bytes be lost.
   Server server({"-v"}, {.in = closed, .out = closed});
   Client client = served_client(server.port());
@@ -151,8 +211,8 @@ TEST_CASE("no client becomes a stream that was closed", "[start]") {
   CHECK(silent.stop() == 0);
 }
 
-TEST_CASE("with a stream closed and no /dev/null the server does not start", "[start]") {
-  // All that the loader opens comes before.
+TEST_CASE("closed standard streams and no /dev/null keep the server from starting", "[start]") {
+  // Everything that the loader opens comes before.
   for (const auto stream : {&Setup::in, &Setup::out, &Setup::err}) {
     Setup setup = with_faults("openat:error=ENOENT");
     setup.prefix.insert(setup.prefix.begin() + 1, {"-P", "/dev/null"});
@@ -160,3 +220,40 @@ TEST_CASE("with a stream closed and no /dev/null the server does not start", "[s
     CHECK(run_server({"--port", "0", "--host", "127.0.0.1"}, setup).status == 1);
   }
 }
+
+TEST_CASE("systemd is told by READY=1 that clients can connect", "[start]") {
+  const bool is_abstract = GENERATE(true, false);
+  const std::string path =
+      std::filesystem::temp_directory_path() / ("echo-server-ready-" + std::to_string(::getpid()));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  if (is_abstract)
+    address.sun_path[0] = '\0';
+  const echo::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  echo::checked(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address),
+                       static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size())),
+                "bind");
+  const std::string variable = "NOTIFY_SOCKET=" + (is_abstract ? '@' + path.substr(1) : path);
+  const Server first;
+  CHECK(run_server({"--host", "127.0.0.1", "--port", std::to_string(first.port())},
+                   {.environment = {variable}})
+            .status == 1);
+  char byte = 0;
+  CHECK(::recv(socket.get(), &byte, 1, 0) == -1);  // It has not said that it is ready.
+  const Server ready({}, {.environment = {variable}});
+  CHECK(std::regex_match(read_some(socket), std::regex("READY=1\n?")));
+  std::filesystem::remove(path);
+  Server unheard({}, {.environment = {variable + "/gone"}});
+  CHECK(Client(unheard.port()).exchange("hello") == "hello");
+}
+
+TEST_CASE("backlog is as long as the system allows", "[start]") {
+  const Network network;
+  network.shell("echo 20000 >/proc/sys/net/core/somaxconn");
+  const Server server({}, network.setup());
+  const std::string shown = network.shell("ss -Hltn sport = " + std::to_string(server.port()));
+  CHECK_THAT(shown, contains(" 20000 "));
+}
+
+}  // namespace test

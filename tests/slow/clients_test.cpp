@@ -16,18 +16,16 @@
 #include "matchers.hpp"
 #include "server.hpp"
 
+namespace test {
 namespace {
-
-using test::Client;
-using test::Server;
 
 /// One client, of a kind that depends on the seed.
 void talk(std::uint16_t port, unsigned seed) {
   Client client(port);
-  const std::string data = test::pattern(seed % 2 == 0 ? seed % 200 : 1'000'000, seed);
+  const std::string data = pattern(seed % 2 == 0 ? seed % 200 : 1'000'000, seed);
   bool is_same = true;
   if (seed % 5 == 0) {
-    client.send_until_blocked(test::more_than_fits());
+    client.send_until_blocked(more_than_fits());
   } else if (seed % 5 == 1) {
     client.send(data.substr(0, 1000));
     client.reset();
@@ -44,14 +42,13 @@ void talk(std::uint16_t port, unsigned seed) {
 
 }  // namespace
 
-TEST_CASE("ten thousand connections can be open at once, for 12.5 KiB of memory each",
-          "[clients][slow]") {
-  const std::size_t count = test::sanitized ? 500 : 10'000;
+TEST_CASE("thousands of open connections cost at most 12.5 KiB of memory each", "[clients][slow]") {
+  const std::size_t count = sanitized ? 500 : 10'000;
   echo::raise_descriptor_limit();
   rlimit files{};
   ::getrlimit(RLIMIT_NOFILE, &files);
   if (files.rlim_cur < count + 100)
-    test::skip("the hard limit of open files is " + std::to_string(files.rlim_cur));
+    skip("the hard limit of open files is " + std::to_string(files.rlim_cur));
   Server server({"--max-connections", std::to_string(count), "--log-level", "warn"});
   const std::size_t memory = server.status_number("VmRSS");
   std::vector<Client> clients;
@@ -61,14 +58,13 @@ TEST_CASE("ten thousand connections can be open at once, for 12.5 KiB of memory 
   for (Client& client : clients)
     REQUIRE(client.exchange(data) == data);
   server.wait_for_log("connection limit of " + std::to_string(count) + " reached");
-  if (!test::sanitized)
+  if (!sanitized)
     CHECK(server.status_number("VmRSS") <= memory + count * 25 / 2);
   CHECK(server.stop() == 0);
 }
 
-// For ECHO_SOAK_SECONDS seconds (10 without).
-TEST_CASE("mixed clients lose no byte and leave nothing behind, for as long as it takes",
-          "[clients][slow]") {
+// Takes ECHO_SOAK_SECONDS seconds (10 without the variable).
+TEST_CASE("mixed clients lose no byte and leave nothing behind", "[clients][slow]") {
   const char* const seconds = std::getenv("ECHO_SOAK_SECONDS");
   const auto duration = std::chrono::seconds(seconds == nullptr ? 10 : std::atoi(seconds));
   Server server({"-c", "4k", "--log-level", "error"});
@@ -97,9 +93,11 @@ TEST_CASE("mixed clients lose no byte and leave nothing behind, for as long as i
   WARN(rounds << " clients were served");
   // What malloc keeps for each thread may grow yet; to leak eight bytes a client would be more than
   // this.
-  if (!test::sanitized)
+  if (!sanitized)
     CHECK(server.status_number("VmRSS") <= memory + 3072);
-  CHECK(test::eventually([&] { return server.open_descriptors() <= descriptors + 8; }));
+  CHECK(eventually([&] { return server.open_descriptors() <= descriptors + 8; }));
   CHECK(server.stop() == 0);
   CHECK(server.log().empty());
 }
+
+}  // namespace test

@@ -1,9 +1,10 @@
-// Two servers behind a balancer, with the README's configuration.
+// Two servers behind a load balancer, with the packaged configuration.
 
-#include <algorithm>
 #include <cstdint>
 #include <fstream>
 #include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "client.hpp"
@@ -11,14 +12,12 @@
 #include "sandbox.hpp"
 #include "server.hpp"
 
+namespace test {
 namespace {
 
-using test::Client;
-using test::Server;
-
-/// The packaged configuration, for other ports; in turn, so that a test knows who gets a client.
+/// The packaged configuration, for other ports; in turn, so that each server gets its share.
 std::string configuration(std::uint16_t port, std::uint16_t one, std::uint16_t two) {
-  std::string text = test::contents_of("src/packaging/haproxy.cfg");
+  std::string text = contents_of("src/packaging/haproxy.cfg");
   const auto replace = [&text](const std::string& old, const std::string& with) {
     const auto at = text.find(old);
     REQUIRE(at != text.npos);
@@ -31,35 +30,60 @@ std::string configuration(std::uint16_t port, std::uint16_t one, std::uint16_t t
   return text;
 }
 
+/// Receives the greeting: the address of the server that the balancer chose, and, for that server,
+/// the address of the balancer.
+std::string greeting_of(Client& client) {
+  std::string greeting;
+  for (std::string byte = " "; !byte.empty() && byte != "\n"; greeting += byte)
+    byte = client.receive(1);
+  return greeting;
+}
+
 }  // namespace
 
-TEST_CASE("behind HAProxy a stop of one server ends only the connections that it had",
-          "[haproxy][slow]") {
-  test::need_program("haproxy");
-  Server one;
-  Server two;
-  const std::uint16_t port = test::port_of(test::listen_on_loopback().local_endpoint());
-  const test::TemporaryFile file;
+TEST_CASE("HAProxy keeps the connections of the server that is not stopped", "[haproxy][slow]") {
+  need_program("haproxy");
+  const Words options = {"--greeting", "{server} {client}"};
+  Server one(options);
+  Server two(options);
+  const std::uint16_t port = port_of(listen_on_loopback().local_endpoint());
+  const TemporaryFile file;
   std::ofstream(file.path()) << configuration(port, one.port(), two.port());
-  test::Process haproxy({"haproxy", "-db", "-f", file.path()});
+  Process haproxy({"haproxy", "-db", "-f", file.path()});
   // Not yet, as long as the balancer does not listen, or knows of no server.
-  REQUIRE(test::eventually([&] { return test::count_served(port, 1) == 1; }));
+  REQUIRE(eventually([&] {
+    try {
+      Client client(port);
+      return !greeting_of(client).empty();
+    } catch (const std::system_error&) {
+      return false;
+    }
+  }));
 
-  const std::string data = test::pattern(1 << 20);
+  const std::string data = pattern(1 << 20);
   Client bulk(port);
-  CHECK(test::same_bytes(bulk.exchange(data), data));
+  greeting_of(bulk);
+  CHECK(same_bytes(bulk.exchange(data), data));
   bulk.half_close();
   CHECK(bulk.receive_all().empty());
 
   std::vector<Client> clients;
-  for (int i = 0; i < 8; ++i)
-    REQUIRE(clients.emplace_back(port).exchange("hello") == "hello");
+  std::vector<Client> clients_of_one;
+  for (int i = 0; i < 8; ++i) {
+    Client client(port);
+    const std::string greeting = greeting_of(client);
+    CHECK_THAT(greeting, !contains(client.address()));  // The server sees the balancer's.
+    const std::string address = "127.0.0.1:" + std::to_string(one.port()) + ' ';
+    (greeting.starts_with(address) ? clients_of_one : clients).push_back(std::move(client));
+  }
+  CHECK(clients.size() == 4);
   CHECK(one.stop() == 0);
-  const auto has_ended = [](const Client& client) { return client.has_end_of_file(); };
-  CHECK(test::eventually([&] { return std::ranges::count_if(clients, has_ended) == 4; }));
-  for (Client& client : clients)
-    if (!has_ended(client))
-      CHECK(client.exchange("still here") == "still here");
+  for (Client& client : clients_of_one)
+    CHECK(client.receive_all().empty());
   for (int i = 0; i < 20; ++i)
-    CHECK(Client(port).exchange("new") == "new");
+    greeting_of(clients.emplace_back(port));
+  for (Client& client : clients)
+    CHECK(client.exchange("still here") == "still here");
 }
+
+}  // namespace test

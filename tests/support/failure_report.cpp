@@ -1,15 +1,20 @@
-// Tells beside each check that fails what the processes of the test have said.
+// Prints beside each failed check what the processes of the test have said, and why a test was
+// skipped.
 
+#include "failure_report.hpp"
+
+#include "matchers.hpp"
 #if __has_include(<catch2/catch_test_macros.hpp>)
   #include <catch2/catch_assertion_info.hpp>
   #include <catch2/catch_test_case_info.hpp>
   #include <catch2/reporters/catch_reporter_event_listener.hpp>
   #include <catch2/reporters/catch_reporter_registrars.hpp>
-#else
-  #define CATCH_CONFIG_EXTERNAL_INTERFACES
-  #include <catch2/catch.hpp>
 #endif
 
+#include <stdlib.h>
+
+#include <cstdlib>
+#include <fstream>
 #include <iostream>
 #include <set>
 #include <string>
@@ -20,20 +25,33 @@ namespace test {
 namespace {
 
 #if __has_include(<catch2/catch_test_macros.hpp>)
-using Listener = Catch::EventListenerBase;
+using EventListener = Catch::EventListenerBase;
 using AssertionEnded = void;
 #else
-using Listener = Catch::TestEventListenerBase;
+using EventListener = Catch::TestEventListenerBase;
 using AssertionEnded = bool;
 #endif
 
-class FailureReport : public Listener {
+std::set<std::string> skip_reasons;  ///< Of this test.
+
+class FailureReport : public EventListener {
  public:
-  using Listener::Listener;
+  using EventListener::EventListener;
+
+  void testRunStarting(const Catch::TestRunInfo& run) override {
+    EventListener::testRunStarting(run);
+    // ip, tc and ss are there, where not every user's PATH leads.
+    const char* const path = std::getenv("PATH");
+    ::setenv("PATH",
+             ((path == nullptr ? "/usr/bin:/bin" : path) + std::string(":/usr/sbin:/sbin")).c_str(),
+             1);
+  }
 
   void testCaseStarting(const Catch::TestCaseInfo& test) override {
-    Listener::testCaseStarting(test);
+    EventListener::testCaseStarting(test);
+    name_ = test.name;
     told_.clear();
+    skip_reasons.clear();
     forget_stories();
   }
 
@@ -45,11 +63,30 @@ class FailureReport : public Listener {
     return AssertionEnded();
   }
 
+  void testCaseEnded(const Catch::TestCaseStats& stats) override {
+    EventListener::testCaseEnded(stats);
+    if (stats.totals.assertions.failed > 0)
+      return;
+    const char* const file = std::getenv("ECHO_SKIPPED");
+    for (const std::string& reason : skip_reasons) {
+      std::cout << "skipped: " << reason << std::endl;
+      if (file != nullptr)  // In one write: tests run beside each other.
+        std::ofstream(file, std::ios::app)
+            << "skipped: " + name_ + ": " + reason + '\n';
+    }
+  }
+
  private:
+  std::string name_;
   std::set<std::string> told_;
 };
 
 CATCH_REGISTER_LISTENER(FailureReport)
 
 }  // namespace
+
+void report_skip(const std::string& reason) {
+  skip_reasons.insert(reason);
+}
+
 }  // namespace test

@@ -1,12 +1,14 @@
-// Catch2, and what tests of every kind ask of a text.
+// Catch2, and what tests of every kind check about a text.
 #pragma once
 
 #if __has_include(<catch2/catch_test_macros.hpp>)
   #include <catch2/catch_test_macros.hpp>
+  #include <catch2/generators/catch_generators.hpp>
   #include <catch2/internal/catch_test_failure_exception.hpp>
   #include <catch2/matchers/catch_matchers.hpp>
   #include <catch2/matchers/catch_matchers_string.hpp>
-#else  // Version 2, as in Debian 12.
+#else  // Version 2, as in Debian 12. The macro is for the listener in failure_report.cpp.
+  #define CATCH_CONFIG_EXTERNAL_INTERFACES
   #include <catch2/catch.hpp>
 #endif
 
@@ -17,7 +19,7 @@
 
 namespace test {
 
-/// For CHECK_THAT: a text that has `part` in it. `!contains(part)`: one that has not.
+/// For CHECK_THAT: matches a text that contains `part`. `!contains(part)` matches the others.
 inline auto contains(const std::string& part) {
 #if __has_include(<catch2/catch_test_macros.hpp>)
   return Catch::Matchers::ContainsSubstring(part);
@@ -43,7 +45,13 @@ struct Comparison {
 /// both lengths and shows the first byte that differs, with what stands around it.
 [[nodiscard]] Comparison same_bytes(std::string_view actual, std::string_view expected);
 
-/// Ends this test now, and has ctest count it as skipped. Prints the reason.
+/// Has ctest count this test as skipped, unless a check fails. The reason is printed when the test
+/// ends, and added to the file that the variable ECHO_SKIPPED names. If the variable
+/// ECHO_SKIPS_ALLOWED names a file of regular expressions, one per line, and none of them matches
+/// the reason, the test fails.
+void note_skip(const std::string& reason);
+
+/// The same, and ends the test now.
 [[noreturn]] void skip(const std::string& reason);
 
 #ifndef __has_feature

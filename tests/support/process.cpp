@@ -12,7 +12,6 @@
 #include <exception>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <iterator>
 #include <sstream>
 #include <stdexcept>
@@ -147,7 +146,7 @@ void Process::check_faults() const {
   if (happened || std::uncaught_exceptions() > 0)
     return;
   if (sizeof(void*) == 4)
-    std::cout << "skipped: the program makes no such call here: " << joined(command_) << std::endl;
+    note_skip("the program makes no such call here: " + joined(command_));
   else
     FAIL_CHECK("no call was tampered with: " << joined(command_));
 }

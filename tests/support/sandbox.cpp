@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 
 #include "echo/system_call.hpp"
 #include "matchers.hpp"
+#include "server.hpp"
 
 namespace test {
 namespace {
@@ -30,7 +32,7 @@ std::string unique_name(const std::string& kind) {
 
 /// By its ELF header (elf(5)).
 bool is_for_32_bits() {
-  std::ifstream program(ECHO_SERVER_BINARY, std::ios::binary);
+  std::ifstream program(server_binary(), std::ios::binary);
   return program.seekg(4).get() == 1;
 }
 
@@ -62,18 +64,40 @@ Setup with_limit(const std::string& limit, Setup setup) {
   return setup;
 }
 
-Network::Network() : name_(unique_name("echo")) {
-  need_program("ip");
-  const Finished made = run("sh", {"-c", "name=" + name_ +
-                                             "; ip netns add $name || exit; "
-                                             "ip -n $name link set lo up || "
-                                             "{ ip netns delete $name; exit 1; }"});
-  if (made.status != 0)
-    skip("no network namespaces here: " + made.err);
+Setup with_file(const std::string& path, const std::string& contents, Setup setup) {
+  const Words mount = {"unshare", "--mount", "sh", "-c",
+                       "mount -t tmpfs none /mnt && printf %s \"$0\" >/mnt/file && "
+                       "mount --bind /mnt/file \"$1\" && shift && exec \"$@\"",
+                       contents, path};
+  setup.prefix.insert(setup.prefix.end(), mount.begin(), mount.end());
+  if (const Finished tried = run("true", {}, "", setup); tried.status != 0)
+    skip("no mount namespaces here: " + tried.err);
+  return setup;
 }
 
-Network::~Network() {
-  run("ip", {"netns", "delete", name_});
+// It reads the stdin that this process holds open, so it ends with this process at the latest.
+Network::Network()
+    : holder_({"unshare", "--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"}) {
+  if (!eventually([&] { return !holder_.out().empty() || !holder_.is_running(); }) ||
+      holder_.out().empty())
+    skip("no network namespaces here: " + holder_.err());
+}
+
+Setup Network::setup() const {
+  return {.prefix = {"nsenter", "--net=/proc/" + std::to_string(pid()) + "/ns/net"}};
+}
+
+std::string Network::shell(const std::string& commands) const {
+  const Finished finished = run("sh", {"-ec", commands}, "", setup());
+  if (finished.status != 0)
+    skip("no such network here: " + finished.err);
+  return finished.out;
+}
+
+void Network::enter() const {
+  const std::string path = "/proc/" + std::to_string(pid()) + "/ns/net";
+  const echo::UniqueFd network(checked(::open(path.c_str(), O_RDONLY | O_CLOEXEC), path.c_str()));
+  checked(::setns(network.get(), CLONE_NEWNET), "enter a network");
 }
 
 Terminal::Terminal() : ours(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)) {

@@ -2,6 +2,9 @@
 // this machine has no such thing, the test is skipped and says why.
 #pragma once
 
+#include <sys/types.h>
+
+#include <future>
 #include <string>
 
 #include "echo/unique_fd.hpp"
@@ -17,20 +20,38 @@ Setup with_faults(const std::string& tamper);
 /// A limit of prlimit(1), such as "nofile=64:100", beside those of `setup`.
 Setup with_limit(const std::string& limit, Setup setup = {});
 
-/// A network of its own (ip-netns(8)), with nothing but its loopback; gone with the object.
+/// A network of its own (network_namespaces(7)), with nothing but its loopback; gone with the
+/// object. No name of it is left in the file system.
 class Network {
  public:
   Network();
-  ~Network();
-  Network(const Network&) = delete;
 
   /// To run a program in it.
-  Setup setup() const { return {.prefix = {"ip", "netns", "exec", name_}}; }
-  const std::string& name() const { return name_; }
+  Setup setup() const;
+  /// Runs commands of a shell in it, and skips the test if they fail.
+  std::string shell(const std::string& commands) const;
+  /// What `make` returns when it is called there. A socket belongs to the network where it was
+  /// made.
+  template <typename Make>
+  auto make(Make make) const {
+    return std::async(std::launch::async,
+                      [&] {
+                        enter();
+                        return make();
+                      })
+        .get();
+  }
+  /// A process in it.
+  pid_t pid() const { return holder_.pid(); }
 
  private:
-  std::string name_;
+  void enter() const;
+
+  Process holder_;  ///< The network lives as long as a process in it.
 };
+
+/// Shows the program `contents` in the place of a file of the system, such as /etc/hosts.
+Setup with_file(const std::string& path, const std::string& contents, Setup setup = {});
 
 /// A terminal whose other side nobody reads unless the test does.
 struct Terminal {

@@ -3,9 +3,12 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <iterator>
+#include <regex>
 #include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "echo/system_call.hpp"
@@ -14,26 +17,34 @@ namespace test {
 namespace {
 
 Words command_of(const Words& more) {
-  Words command = {ECHO_SERVER_BINARY, "--host", "127.0.0.1", "--port", "0"};
+  Words command = {server_binary(), "--host", "127.0.0.1", "--port", "0"};
   command.insert(command.end(), more.begin(), more.end());
   return command;
 }
 
 }  // namespace
 
+std::string server_binary() {
+  const char* const given = std::getenv("ECHO_SERVER_BINARY");
+  return given == nullptr ? ECHO_SERVER_BINARY : given;
+}
+
 Server::Server(const Words& more, const Setup& setup, Place place)
     : Process(command_of(more), setup) {
-  std::string address;
+  std::string text;
   if (!setup.out) {
     wait_for_out("\n", 1, place);
-    address = out();
+    text = out();
   } else if (!setup.err) {
-    wait_for_log("; Ctrl+C stops\n", 1, place);
-    address = log().substr(0, log().find(": chunk size "));
+    wait_for_log("serving on ", 1, place);
+    text = log();
   } else {
     return;
   }
-  port_ = static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1)));
+  std::smatch port;
+  if (!std::regex_search(text, port, std::regex(R"( on \S*:(\d+))")))
+    throw std::runtime_error("no port in: " + text);
+  port_ = static_cast<std::uint16_t>(std::stoi(port[1]));
 }
 
 int Server::stop(int number, Place place) {
@@ -77,7 +88,7 @@ void Server::set_limit(int resource, rlim_t soft) const {
 }
 
 Finished run_server(const Words& arguments, const Setup& setup, Place place) {
-  return run(ECHO_SERVER_BINARY, arguments, "", setup, deadline, place);
+  return run(server_binary(), arguments, "", setup, deadline, place);
 }
 
 }  // namespace test

@@ -14,6 +14,10 @@
 
 namespace test {
 
+/// The program under test: the variable ECHO_SERVER_BINARY names it, or else it is the one that was
+/// built beside the tests.
+std::string server_binary();
+
 /// A running echo-server on a free port of 127.0.0.1. Once constructed it is ready for clients: its
 /// line was read on stdout, or "serving on" in the log if stdout is not collected. If neither is,
 /// nothing is waited for. Throws, and shows the log, where the server does not get ready.
