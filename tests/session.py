@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Draws tests/session.svg, which the README shows, from a real session in tmux: the server in the upper pane, and in the
-lower one a client with a bug. Whatever differs from run to run (times, ports) is replaced, so that the same program always
-gives the same picture.
+"""Draws tests/session.svg, which the README shows, from a real session in tmux: the server in the upper pane, and in
+the lower one a client with a bug. Whatever differs from run to run (times, ports) is replaced, so that the same program
+always gives the same picture.
 
 usage: tests/session.py [--check] PROGRAM    needs tmux
 

@@ -19,7 +19,7 @@ set -u
 client=$1
 shift
 
-# The server prints "Listening on ADDRESS:PORT" when clients can connect, and exits after its first connection has ended.
+# The server prints "Listening on ADDRESS:PORT" when clients can connect. It exits when its first connection has ended.
 exec 3< <(exec echo-server --host 127.0.0.1 --port 0 --exit-after 1 "$@")
 server=$!
 read -r _ _ address <&3 || { wait "$server"; exit; }

@@ -33,7 +33,8 @@ def bytes_received(receive, port):
 
 
 port, receive = int(sys.argv[1]), {"once": once, "loop": loop}[sys.argv[2]]
-# On a busy machine, the whole reply can arrive before recv is called. A client that works by luck gets five chances to fail.
+# On a busy machine, the whole reply can arrive before recv is called. So a client that works by luck gets five chances
+# to fail.
 for _ in range(5):
     received = bytes_received(receive, port)
     if received < len(MESSAGE):

@@ -20,9 +20,9 @@ def connect(port):
 
 
 def exchange(connection):
-    with connection:
+    with connection, connection.makefile("rb") as replies:
         connection.sendall(LINE)
-        if connection.recv(len(LINE), socket.MSG_WAITALL) != LINE:
+        if replies.readline() != LINE:
             raise ConnectionError("the server closed the connection")
 
 
