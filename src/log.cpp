@@ -96,13 +96,8 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
       ++dropped_;
       return;
     }
-    if (dropped_ > 0) {
-      fmt::memory_buffer text;
-      fmt::format_to(std::back_inserter(text),
-                     "{} line{} dropped here: the log was not read fast enough", dropped_,
-                     plural(dropped_));
-      append({message.time, {}, "", spdlog::level::warn, {text.data(), text.size()}});
-    }
+    if (dropped_ > 0)
+      append_dropped();
     append(message);
     const std::size_t size = unsent_.size();
     write_unsent();
@@ -115,6 +110,16 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
   void flush_() override {}
 
  private:
+  /// Not inlined: its buffer would then be on the stack at every line, and make each worker touch
+  /// one more page of its stack.
+  [[gnu::noinline]] void append_dropped() {
+    fmt::memory_buffer text;
+    fmt::format_to(std::back_inserter(text),
+                   "{} line{} dropped here: the log was not read fast enough", dropped_,
+                   plural(dropped_));
+    append({{}, "", spdlog::level::warn, {text.data(), text.size()}});
+  }
+
   void append(const spdlog::details::log_msg& message) {
     const Appearance& appearance = appearances.at(static_cast<std::size_t>(message.level));
     spdlog::memory_buf_t line;

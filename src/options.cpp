@@ -1,75 +1,23 @@
 #include "echo/options.hpp"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
-#include <charconv>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <initializer_list>
-#include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
-#include <utility>
 #include <vector>
+
+#include "echo/command_line.hpp"
+#include "echo/value.hpp"
 
 namespace echo {
 namespace {
 
-using Unit = std::pair<std::string_view, std::uint64_t>;
-constexpr std::uint64_t K = 1024, M = 1024 * K, G = 1024 * M, T = 1024 * G;
-constexpr Unit no_units[] = {{"", 1}};
-constexpr Unit size_units[] = {{"", 1},   {"k", K},   {"kb", K}, {"kib", K}, {"m", M},
-                               {"mb", M}, {"mib", M}, {"g", G},  {"gb", G},  {"gib", G},
-                               {"t", T},  {"tb", T},  {"tib", T}};
-constexpr Unit time_units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}};
-
-std::string lower(std::string text) {
-  std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
-
-/// The text that an option is set to, and the option or variable that it comes from.
-struct Value {
-  std::string source, text;
-  bool is_missing = false;  ///< The option was the last argument, or another option follows it.
-
-  bool is(std::string_view word) const { return lower(text) == word; }
-  std::string shown() const {
-    return is_missing ? "missing value for " + source : source + " '" + text + "'";
-  }
-  [[noreturn]] void reject(const std::string& accepted) const {
-    throw UsageError(shown() + ": must be " + accepted);
-  }
-};
-
-/// Plain decimal digits, followed by one of `units`.
-template <typename Number = std::uint64_t>
-Number parse_number(const Value& value, std::uint64_t min, std::uint64_t max,
-                    const std::string& accepted, std::span<const Unit> units = no_units) {
-  std::uint64_t digits = 0;
-  const char* const end = value.text.data() + value.text.size();
-  const auto [rest, error] = std::from_chars(value.text.data(), end, digits);
-  const auto unit = std::ranges::find(units, lower({rest, end}), &Unit::first);
-  if (error != std::errc() || unit == units.end() || digits > max / unit->second ||
-      digits * unit->second < min)
-    value.reject(accepted);
-  return static_cast<Number>(digits * unit->second);
-}
-
-std::chrono::milliseconds parse_time(const Value& value, const std::string& or_never = "") {
-  const std::string accepted = "a time such as 500ms, 30s, 5m or 1h, a whole number of seconds" +
-                               or_never + ", at most 100000h";
-  return std::chrono::milliseconds(
-      parse_number(value, 0, 100'000 * 3'600'000ULL, accepted, time_units));
-}
-
 std::uint64_t parse_limit(const Value& value) {
-  return value.is("never") ? Options::never
-                           : parse_number(value, 0, T, "0 to 1T, or never", size_units);
+  return value.is("never") ? Options::never : parse_size(value, 0, 1ULL << 40, "0 to 1T, or never");
 }
 
 std::uint64_t parse_count(const Value& value, const std::string& word) {
@@ -77,182 +25,88 @@ std::uint64_t parse_count(const Value& value, const std::string& word) {
                         : parse_number(value, 1, INT64_MAX, "1 or more, or " + word);
 }
 
-std::string parse_host(const Value& value) {
-  std::string host = value.text;
-  if (host.starts_with('[') && host.ends_with(']'))
-    host = host.substr(1, host.size() - 2);
-  // A single colon, or one after a bracket, separates a port. A slash is part of a URL. A number
-  // alone would be an IPv4 address to getaddrinfo, but is meant as a port.
-  const bool is_number = host.find_first_not_of("0123456789") == host.npos;
-  if (is_number || std::ranges::count(host, ':') == 1 || host.find_first_of("/]*") != host.npos)
-    value.reject(
-        "an IPv4 or IPv6 address or a host name (:: or 0.0.0.0 for all addresses; "
-        "give the port with --port)");
-  return host;
-}
+using O = Options&;
+using V = const Value&;
+/// A limit is a test option as well, but only one of the limits can be used.
+enum class Group { general, test, limit };
+using enum Group;
 
-std::string parse_level(const Value& value) {
-  const auto levels = {"trace", "debug", "info", "warn", "error", "off"};
-  std::string level = value.is("warning") ? "warn" : lower(value.text);
-  if (std::ranges::count(levels, level) == 0)
-    value.reject("trace, debug, info, warn, error or off");
-  return level;
-}
-
-std::string parse_text(const Value& value) {
-  if (value.is_missing)
-    value.reject("a text");
-  return value.text;
-}
-
-// What an option was set to, as the log names it. Empty if that changes nothing.
-
-std::string in_words(std::chrono::milliseconds time) {
-  if (time.count() == 0)
-    return "";
-  return time.count() % 1000 == 0 ? std::to_string(time.count() / 1000) + " s"
-                                  : std::to_string(time.count()) + " ms";
-}
-
-std::string in_words(std::uint64_t number, const std::string& unit) {
-  if (number == Options::never)
-    return "";
-  return std::to_string(number) + ' ' + unit + (number == 1 ? "" : "s");
-}
-
-/// Everything about an option except what it does.
+/// All that there is to know about an option, except what it does. The command line, the
+/// environment and the help are read from this table.
 struct Row {
-  std::string_view names;
-  std::string_view placeholder = "";  ///< Empty for a flag, which takes no value.
-  std::string_view default_value = "";
+  Group group;
+  std::string_view names, placeholder, default_value;
   std::string_view help;  ///< Lines of at most 52 columns.
-  void (*set)(Options&, const Value&) = nullptr;
-  /// For the options that make the server misbehave: what they are set to, for the log.
+  void (*set)(O, V);      ///< Stores a value. Null for a flag, which takes no value.
+  /// For an option that makes the server misbehave: what it is set to, as the log names it.
   std::string (*fault)(const Options&) = nullptr;
-  bool is_limit = false;  ///< Only one of these can be used.
 
   std::string long_name() const { return std::string(names.substr(names.find("--"))); }
-  /// The environment variable of --chunk-size is ECHO_SERVER_CHUNK_SIZE.
-  std::string variable() const {
-    std::string name = "ECHO_SERVER" + long_name().substr(1);
-    for (char& c : name)
-      c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-    return name;
-  }
+  std::string variable() const;
 };
 
-constexpr Row general_options[] = {
-    {.names = "--host",
-     .placeholder = "HOST",
-     .default_value = "0.0.0.0",
-     .help = "Listen on this address or name; :: is IPv6 and IPv4",
-     .set = [](Options& o, const Value& v) { o.host = parse_host(v); }},
-    {.names = "-p,--port",
-     .placeholder = "PORT",
-     .default_value = "10000",
-     .help = "Listen on this port; 0 picks a free one",
-     .set =
-         [](Options& o, const Value& v) {
-           o.port = parse_number<std::uint16_t>(v, 0, 65535, "0 to 65535");
-         }},
-    {.names = "-c,--chunk-size",
-     .placeholder = "SIZE",
-     .default_value = "16",
-     .help = "Read at most SIZE bytes at a time (1 to 16M)",
-     .set =
-         [](Options& o, const Value& v) {
-           o.chunk_size =
-               parse_number<std::size_t>(v, 1, 16 * M, "1 to 16M, such as 64k", size_units);
-         }},
-    {.names = "--max-connections",
-     .placeholder = "N",
-     .default_value = "1024",
-     .help = "Serve at most N connections at a time; others wait\n"
-             "(with 0, not even connecting gets an answer)",
-     .set =
-         [](Options& o, const Value& v) {
-           o.max_connections = parse_number<std::size_t>(v, 0, INT32_MAX, "0 to 2147483647");
-         },
-     .fault = [](const Options& o) { return std::string(o.max_connections == 0 ? "0" : ""); }},
-    {.names = "--idle-timeout",
-     .placeholder = "TIME",
-     .default_value = "never",
-     .help = "Close connections that are idle for TIME",
-     .set =
-         [](Options& o, const Value& v) {
-           o.idle_timeout =
-               v.is("never") ? std::chrono::milliseconds() : parse_time(v, ", or never");
-         }},
-    {.names = "--drain-timeout",
-     .placeholder = "TIME",
-     .default_value = "5s",
-     .help = "On shutdown, give connections TIME to finish",
-     .set = [](Options& o, const Value& v) { o.drain_timeout = parse_time(v); }},
-    {.names = "--greeting",
-     .placeholder = "TEXT",
-     .default_value = "",
-     .help = "Send TEXT and a newline first; {client} and\n"
-             "{server} are replaced by the two addresses",
-     .set = [](Options& o, const Value& v) { o.greeting = parse_text(v); }},
-    {.names = "--log-level",
-     .placeholder = "LEVEL",
-     .default_value = "info",
-     .help = "trace, debug, info, warn, error or off",
-     .set = [](Options& o, const Value& v) { o.log_level = parse_level(v); }},
-    {.names = "-v,--verbose", .help = "Log every chunk; same as --log-level debug"},
-    {.names = "-h,--help", .help = "Print this help"},
-    {.names = "--version", .help = "Print the version"},
+constexpr Row rows[] = {
+    {general, "--host", "HOST", "0.0.0.0", "Listen on this address or name; :: is IPv6 and IPv4",
+     [](O o, V v) { o.host = parse_host(v); }},
+    {general, "-p,--port", "PORT", "10000", "Listen on this port; 0 picks a free one",
+     [](O o, V v) {
+       o.port = static_cast<std::uint16_t>(parse_number(v, 0, 65535, "0 to 65535"));
+     }},
+    {general, "-c,--chunk-size", "SIZE", "16", "Read at most SIZE bytes at a time (1 to 16M)",
+     [](O o, V v) {
+       o.chunk_size = static_cast<std::size_t>(parse_size(v, 1, 1 << 24, "1 to 16M, such as 64k"));
+     }},
+    {general, "--max-connections", "N", "1024",
+     "Serve at most N connections at a time; others wait\n"
+     "(with 0, not even connecting gets an answer)",
+     [](O o, V v) {
+       o.max_connections =
+           static_cast<std::size_t>(parse_number(v, 0, INT32_MAX, "0 to 2147483647"));
+     },
+     [](const Options& o) { return std::string(o.max_connections == 0 ? "0" : ""); }},
+    {general, "--idle-timeout", "TIME", "never", "Close connections that are idle for TIME",
+     [](O o, V v) {
+       o.idle_timeout = v.is("never") ? std::chrono::milliseconds() : parse_time(v, ", or never");
+     }},
+    {general, "--drain-timeout", "TIME", "5s", "On shutdown, give connections TIME to finish",
+     [](O o, V v) { o.drain_timeout = parse_time(v); }},
+    {general, "--greeting", "TEXT", "",
+     "Send TEXT and a newline first; {client} and\n{server} are replaced by the two addresses",
+     [](O o, V v) { o.greeting = parse_text(v); }},
+    {general, "--log-level", "LEVEL", "info", "trace, debug, info, warn, error or off",
+     [](O o, V v) { o.log_level = parse_level(v); }},
+    {general, "-v,--verbose", "", "", "Log every chunk; same as --log-level debug", nullptr},
+    {general, "-h,--help", "", "", "Print this help", nullptr},
+    {general, "--version", "", "", "Print the version", nullptr},
+
+    {test, "--delay", "TIME", "0", "Wait TIME before sending back each chunk",
+     [](O o, V v) { o.delay = parse_time(v); }, [](const Options& o) { return in_words(o.delay); }},
+    {limit, "--close-after", "SIZE", "never", "Send back SIZE bytes, then close (client sees EOF)",
+     [](O o, V v) { o.close_after = parse_limit(v); },
+     [](const Options& o) { return in_words(o.close_after, "byte"); }},
+    {limit, "--reset-after", "SIZE", "never", "Send back SIZE bytes, then reset the connection",
+     [](O o, V v) { o.reset_after = parse_limit(v); },
+     [](const Options& o) { return in_words(o.reset_after, "byte"); }},
+    {limit, "--stall-after", "SIZE", "never", "Send back SIZE bytes, then nothing more",
+     [](O o, V v) { o.stall_after = parse_limit(v); },
+     [](const Options& o) { return in_words(o.stall_after, "byte"); }},
+    {test, "--only-first", "N", "all",
+     "Apply the four options above to the first N\nconnections only",
+     [](O o, V v) { o.only_first = parse_count(v, "all"); },
+     [](const Options& o) { return in_words(o.only_first, "connection"); }},
+    {test, "--exit-after", "N", "never",
+     "Serve N connections, then exit with status 0, or\nwith 3 if one failed or timed out",
+     [](O o, V v) { o.exit_after = parse_count(v, "never"); },
+     [](const Options& o) { return in_words(o.exit_after, "connection"); }},
 };
 
-constexpr Row test_options[] = {
-    {.names = "--delay",
-     .placeholder = "TIME",
-     .default_value = "0",
-     .help = "Wait TIME before sending back each chunk",
-     .set = [](Options& o, const Value& v) { o.delay = parse_time(v); },
-     .fault = [](const Options& o) { return in_words(o.delay); }},
-    {.names = "--close-after",
-     .placeholder = "SIZE",
-     .default_value = "never",
-     .help = "Send back SIZE bytes, then close (client sees EOF)",
-     .set = [](Options& o, const Value& v) { o.close_after = parse_limit(v); },
-     .fault = [](const Options& o) { return in_words(o.close_after, "byte"); },
-     .is_limit = true},
-    {.names = "--reset-after",
-     .placeholder = "SIZE",
-     .default_value = "never",
-     .help = "Send back SIZE bytes, then reset the connection",
-     .set = [](Options& o, const Value& v) { o.reset_after = parse_limit(v); },
-     .fault = [](const Options& o) { return in_words(o.reset_after, "byte"); },
-     .is_limit = true},
-    {.names = "--stall-after",
-     .placeholder = "SIZE",
-     .default_value = "never",
-     .help = "Send back SIZE bytes, then nothing more",
-     .set = [](Options& o, const Value& v) { o.stall_after = parse_limit(v); },
-     .fault = [](const Options& o) { return in_words(o.stall_after, "byte"); },
-     .is_limit = true},
-    {.names = "--only-first",
-     .placeholder = "N",
-     .default_value = "all",
-     .help = "Apply the four options above to the first N\n"
-             "connections only",
-     .set = [](Options& o, const Value& v) { o.only_first = parse_count(v, "all"); },
-     .fault = [](const Options& o) { return in_words(o.only_first, "connection"); }},
-    {.names = "--exit-after",
-     .placeholder = "N",
-     .default_value = "never",
-     .help = "Serve N connections, then exit with status 0, or\n"
-             "with 3 if one failed or timed out",
-     .set = [](Options& o, const Value& v) { o.exit_after = parse_count(v, "never"); },
-     .fault = [](const Options& o) { return in_words(o.exit_after, "connection"); }},
-};
-
-struct Group {
-  std::string_view title;
-  std::span<const Row> rows;
-};
-constexpr Group groups[] = {{"Options:", general_options}, {"To test a client:", test_options}};
+/// ECHO_SERVER_CHUNK_SIZE for --chunk-size.
+std::string Row::variable() const {
+  std::string name = "ECHO_SERVER" + long_name().substr(1);
+  for (char& c : name)
+    c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return name;
+}
 
 constexpr std::string_view help_intro =
     R"(Usage: echo-server [OPTION]...
@@ -273,149 +127,81 @@ SIGINT (Ctrl+C) and SIGTERM shut the server down; SIGUSR1 logs totals.
 See also: man echo-server
 )";
 
+/// An option in the help: its names, its text, and in brackets its default and its variable.
 std::string help_for(const Row& row) {
   constexpr std::size_t indent = 28;
   const std::size_t comma = row.names.find(',');
-  std::string line =
-      comma == row.names.npos ? "      " : "  " + std::string(row.names.substr(0, comma)) + ", ";
+  std::string line = "      ";
+  if (comma != row.names.npos)
+    line = "  " + std::string(row.names.substr(0, comma)) + ", ";
   line += row.long_name() + ' ' + std::string(row.placeholder);
   line.resize(indent, ' ');
-  for (const char c : row.help)
-    line += c == '\n' ? c + std::string(indent, ' ') : std::string(1, c);
-  line += '\n';
-  if (row.placeholder.empty())
-    return line;
-  const std::string_view value = row.default_value.empty() ? "none" : row.default_value;
-  return line + std::string(indent, ' ') + '[' + std::string(value) + ", " + row.variable() + "]\n";
+  std::string text(row.help);
+  if (row.set != nullptr)
+    text += "\n[" + std::string(row.default_value.empty() ? "none" : row.default_value) + ", " +
+            row.variable() + ']';
+  for (const char c : text + '\n') {
+    line += c;
+    if (c == '\n')
+      line.append(indent, ' ');
+  }
+  line.resize(line.size() - indent);
+  return line;
 }
 
 std::string help() {
   std::string text(help_intro);
-  for (const Group& group : groups) {
-    text += '\n' + std::string(group.title) + '\n';
-    for (const Row& row : group.rows)
-      text += help_for(row);
+  for (const bool is_general : {true, false}) {
+    text += is_general ? "\nOptions:\n" : "\nTo test a client:\n";
+    for (const Row& row : rows)
+      if ((row.group == general) == is_general)
+        text += help_for(row);
   }
   return text + std::string(help_footer);
 }
 
-/// The command line, as CLI11 splits it into options and values, and the environment. CLI11 could
-/// do more, but from version 2.1.2 to 2.7 not everything that it does is right for this program:
-/// - `envname`: up to 2.3.2, an error names the option instead of the variable and prevents --help;
-///   from 2.4.0 on, a wrong value in the environment is silently ignored.
-/// - Typed options and `AsNumberWithUnit` read 010 as 8, and accept 0x10 and "64 k".
-/// - `excludes` only sees that an option is present, so that `--reset-after never` would clash.
-/// - `set_help_flag`: up to 2.4.2, `--port x --help` is an error.
-/// - `Formatter` and `footer` lay text out differently in different versions.
-class CommandLine {
- public:
-  CommandLine(int argc, const char* const* argv) {
-    app_.set_help_flag();
-    app_.allow_extras();
-    app_.option_defaults()->take_last();
-    for (const Group& group : groups)
-      for (const Row& row : group.rows)
-        if (row.placeholder.empty())
-          app_.add_flag(std::string(row.names));
-        else  // An option without a value is not CLI11's error, but ours.
-          app_.add_option(std::string(row.names))->expected(0, 1)->default_str(missing);
-
-    std::vector<std::string> arguments;
-    for (const std::string argument : std::span(argv + 1, argv + argc))
-      add(arguments, argument);
-    std::ranges::reverse(arguments);  // CLI11 takes them from the end.
-    app_.parse(std::move(arguments));
-  }
-
-  bool has(const std::string& option) const { return app_.count(option) > 0; }
-
-  Value value(const Row& row) const {
-    const std::string name = row.long_name();
-    if (has(name)) {
-      const std::string text = app_.get_option(name)->results().back();
-      return text == missing ? Value{name, "", true} : Value{name, text};
-    }
-    const char* const text = std::getenv(row.variable().c_str());
-    const bool is_overridden = name == "--log-level" && has("--verbose");
-    // Kubernetes sets ECHO_SERVER_PORT=tcp://10.0.0.7:10000 for a Service named echo-server.
-    if (text == nullptr || *text == '\0' || std::string_view(text).starts_with("tcp://") ||
-        is_overridden)
-      return {name, std::string(row.default_value)};
-    return {row.variable(), text};
-  }
-
-  /// Throws for the first argument that belongs to no option.
-  void check() const {
-    if (!misuse_.empty())
-      throw UsageError(misuse_);
-    for (const std::string& argument : app_.remaining()) {
-      if (argument == "--")
-        continue;
-      if (argument.size() > 1 && argument.starts_with('-'))
-        throw UsageError("unknown option '" + argument + "'");
-      const bool is_number = argument.find_first_not_of("0123456789") == argument.npos;
-      throw UsageError(
-          "unexpected argument '" + argument + "': " +
-          (is_number && !argument.empty()
-               ? "use --port " + argument
-               : "use --host HOST and --port PORT; a value is one word, such as 100ms"));
-    }
-  }
-
- private:
-  /// Adds an argument for CLI11, or notes a misuse that CLI11 would misunderstand.
-  void add(std::vector<std::string>& arguments, const std::string& argument) {
-    for (const Group& group : groups)
-      for (const Row& row : group.rows) {
-        const std::string name = row.long_name();
-        if (argument == name + '=' && !row.placeholder.empty()) {
-          // CLI11 would take the next argument as the value.
-          arguments.insert(arguments.end(), {name, ""});
-          return;
-        }
-        if (argument.starts_with(name + '=') && row.placeholder.empty())
-          misuse_ = "'" + argument + "': " + name + " takes no value";
-        // CLI11 would read -host as -h, which asks for help.
-        else if (argument == name.substr(1) || argument.starts_with(name.substr(1) + '='))
-          misuse_ = "'" + argument + "': use two dashes, as in -" + argument;
-        else
-          continue;
-        return;
-      }
-    arguments.push_back(argument);
-  }
-
-  static const inline std::string missing{'\0'};  ///< No argument can contain this character.
-
-  CLI::App app_;
-  std::string misuse_;
-};
+Value value_of(const Row& row, const CommandLine& line) {
+  const std::string name = row.long_name();
+  if (line.has(name))
+    return line.value(name);
+  const char* const text = std::getenv(row.variable().c_str());
+  // --verbose overrides the variable, even a wrong one.
+  const bool is_overridden = name == "--log-level" && line.has("--verbose");
+  // Kubernetes sets ECHO_SERVER_PORT=tcp://10.0.0.7:10000 for a Service named echo-server.
+  if (text == nullptr || *text == '\0' || std::string_view(text).starts_with("tcp://") ||
+      is_overridden)
+    return {name, std::string(row.default_value)};
+  return {row.variable(), text};
+}
 
 }  // namespace
 
 Options parse_options(int argc, const char* const* argv) {
-  const CommandLine line(argc, argv);
+  std::vector<CommandLine::Option> known;
+  for (const Row& row : rows)
+    known.push_back({row.names, row.set != nullptr});
+  const CommandLine line(known, argc, argv);
+
   Options options;
   if (line.has("--help") || line.has("--version")) {
     options.information = line.has("--help") ? help() : "echo-server " ECHO_SERVER_VERSION "\n";
     return options;
   }
-  std::string limit;
-  for (const Group& group : groups)
-    for (const Row& row : group.rows) {
-      if (row.set == nullptr)
-        continue;
-      const Value value = line.value(row);
-      row.set(options, value);
-      if (row.is_limit && !value.is("never")) {
-        if (!limit.empty())
-          throw UsageError(limit + " and " + value.shown() + " cannot be used together");
-        limit = value.shown();
-      }
-      const std::string fault = row.fault != nullptr ? row.fault(options) : "";
-      if (!fault.empty())
-        options.faults += (options.faults.empty() ? "" : ", ") + row.long_name() + ' ' + fault;
+  std::string used_limit;
+  for (const Row& row : rows) {
+    if (row.set == nullptr)
+      continue;
+    const Value value = value_of(row, line);
+    row.set(options, value);
+    if (row.group == limit && !value.is("never")) {
+      if (!used_limit.empty())
+        throw UsageError(used_limit + " and " + value.shown() + " cannot be used together");
+      used_limit = value.shown();
     }
+    const std::string fault = row.fault != nullptr ? row.fault(options) : "";
+    if (!fault.empty())
+      options.faults += (options.faults.empty() ? "" : ", ") + row.long_name() + ' ' + fault;
+  }
   if (line.has("--verbose"))
     options.log_level = "debug";
   line.check();

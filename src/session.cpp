@@ -1,7 +1,6 @@
 #include "echo/session.hpp"
 
 #include <netinet/tcp.h>
-#include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 
@@ -11,7 +10,6 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -44,9 +42,6 @@ constexpr milliseconds max_pause = 64ms;
 
 /// After a stop, a client is given this long to send what its kernel held back for want of room.
 constexpr milliseconds min_silence = 100ms;
-
-/// How much of a chunk is logged.
-constexpr std::size_t max_shown = 512;
 
 /// With a delay, chunks are sent back one by one.
 std::size_t buffer_size(const Options& options) {
@@ -256,58 +251,6 @@ void Session::close(End end) {
       break;
   }
   socket_.close();
-}
-
-void Session::log_chunk(std::span<const std::byte> chunk) const {
-  if (chunk.empty() || !spdlog::should_log(spdlog::level::debug))
-    return;
-  const std::string_view shown(reinterpret_cast<const char*>(chunk.data()),
-                               std::min(chunk.size(), max_shown));
-  // {:?} escapes what could forge a line of the log or control the terminal.
-  spdlog::debug("received {} byte{} from {}: {:?}{}", chunk.size(), plural(chunk.size()),
-                socket_.peer(), shown, chunk.size() > max_shown ? "..." : "");
-}
-
-std::string_view Session::words_for(End end) const {
-  switch (end) {
-    case End::no_more_data:
-      return "";
-    case End::stopped:
-      return "closed by shutdown";
-    case End::aborted:
-      return "reset by shutdown";
-    case End::timed_out:
-      return "timed out";
-    case End::failed:
-      return "failed: ";
-    case End::by_option:
-      break;
-  }
-  if (options_.close_after != Options::never)
-    return "closed by --close-after";
-  return options_.reset_after != Options::never ? "reset by --reset-after"
-                                                : "stalled by --stall-after";
-}
-
-/// Logs how the connection ended, and returns `end`. Allocates no memory, because that may be what
-/// is missing.
-Session::End Session::log_end(End end, std::string_view reason) const {
-  const std::chrono::duration<double> connected = std::chrono::steady_clock::now() - start_;
-  const tcp_info tcp = socket_.info();
-  fmt::memory_buffer line;
-  const auto out = std::back_inserter(line);
-  if (end == End::no_more_data)
-    fmt::format_to(out, "no more data from {}", socket_.peer());
-  else
-    fmt::format_to(out, "connection from {} {}{}", socket_.peer(), words_for(end),
-                   end == End::failed ? reason : "");
-  fmt::format_to(out, " ({} byte{} in {:.3f} s, rtt {:.2f} ms, mss {}", echoed_, plural(echoed_),
-                 connected.count(), tcp.tcpi_rtt / 1000.0, tcp.tcpi_snd_mss);
-  if (tcp.tcpi_total_retrans > 0)
-    fmt::format_to(out, ", {} retransmitted", tcp.tcpi_total_retrans);
-  spdlog::log(end == End::failed ? spdlog::level::warn : spdlog::level::info, "{})",
-              std::string_view(line.data(), line.size()));
-  return end;
 }
 
 }  // namespace echo

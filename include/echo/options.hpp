@@ -5,15 +5,16 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
+
+#include "echo/value.hpp"
 
 namespace echo {
 
 /// What the command line and the environment ask for, checked. The defaults that users see are in
 /// the table in options.cpp, and `parse_options({})` returns them.
 struct Options {
-  static constexpr std::uint64_t never = UINT64_MAX;
+  static constexpr std::uint64_t never = echo::never;
 
   std::string host;
   std::uint16_t port = 0;
@@ -37,11 +38,6 @@ struct Options {
 
   /// How many bytes are sent back before --close-after, --reset-after or --stall-after acts.
   std::uint64_t limit() const { return std::min({close_after, reset_after, stall_after}); }
-};
-
-/// A value or an option that is not accepted. The text names it, and what is accepted.
-struct UsageError : std::runtime_error {
-  using std::runtime_error::runtime_error;
 };
 
 /// Each option has the value from the command line, otherwise the one of its environment variable,

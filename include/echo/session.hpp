@@ -60,6 +60,8 @@ class Session {
   bool is_at_limit() const;
   bool is_quiet() const;
   End end_by(int error) const;
+
+  // In session_log.cpp:
   void log_chunk(std::span<const std::byte> chunk) const;
   std::string_view words_for(End end) const;
   End log_end(End end, std::string_view reason = "") const;
