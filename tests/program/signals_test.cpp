@@ -102,7 +102,7 @@ TEST_CASE("signals work even if they were inherited ignored or blocked", "[signa
   const int signal = GENERATE(SIGINT, SIGTERM);
   Server server({}, {.prefix = {"env", inherited}});
   server.signal(SIGUSR1);
-  server.wait_for_log("0 connections open, 0 connections served, 0 bytes echoed, up ");
+  server.wait_for_log("0 connections open, 0 connections served, 0 bytes echoed, uptime ");
   CHECK(server.stop(signal) == 0);
 }
 

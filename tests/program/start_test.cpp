@@ -87,7 +87,7 @@ TEST_CASE("usage errors end with status 2 and say what is wrong and what to type
       {{"--dealy", "3"}, "unknown option", "--dealy"},
       {{"--delay", "100", "ms"}, "argument", "ms"},
       {{"-p"}, "-p", "value"},
-      {{"--host="}, "--host", "empty"},
+      {{"--host="}, "--host", "address"},
       {{"-host", "::1"}, "-host", "--host"},
       {{"-port=7"}, "-port", "--port"},
       {{"--host", "10000"}, "10000", "--port"},

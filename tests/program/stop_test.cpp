@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <future>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -135,8 +136,8 @@ TEST_CASE("drain timeout resets a client that never stops sending", "[stop]") {
   CHECK(server.stop(SIGINT) == 0);
   CHECK(Clock::now() - start >= 500ms);
   has_ended = true;
-  CHECK(sender.get().is_broken_off());
-  CHECK(reader.get().by_reset());
+  // The one that comes first is told.
+  CHECK((sender.get().error == std::errc::connection_reset || reader.get().by_reset()));
   CHECK_THAT(server.log(),
              contains(" info connection from " + client.address() + " reset by shutdown ("));
 }
