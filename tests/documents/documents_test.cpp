@@ -66,7 +66,7 @@ Names options_in(const std::string& text, const std::string& entry, const std::s
 
 Names options_of_help(const std::string& part = help()) {
   return options_in(part, R"(\n {2,6}((?:-\w, )?--[a-z-]+(?: [A-Z]+)?)(?= |\n))",
-                    R"(\n +\[(\S+), (ECHO_SERVER_\w+)\]\n)");
+                    R"(\n +\[(\S+), (ECHO_SERVER_\w+)\])");
 }
 
 /// "--port [10000, ECHO_SERVER_PORT]"
@@ -157,8 +157,10 @@ TEST_CASE("manual page has every word of the help", "[documents]") {
       run("mandoc", {"-T", "ascii", "-W", "warning", "-l", ECHO_SOURCE_DIR "/" + manual_page});
   CHECK(finished.status == 0);
   const std::string manual = std::regex_replace(finished.out, std::regex(".\b|-\\n +"), "");
-  for (const std::string& word : found_in(help(), "([a-z]{3,})"))
+  for (const std::string& word : found_in(help(), "\\b([a-z]{3,})")) {
+    CAPTURE(word);
     CHECK(manual.find(word) != manual.npos);
+  }
 }
 
 TEST_CASE("README shows the help", "[documents]") {

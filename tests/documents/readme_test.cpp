@@ -138,8 +138,8 @@ with socket.create_connection(('127.0.0.1', $1)) as client:
            {"true", "--port http", 2, "--port 'http'"},
            {"true", "--host 192.0.2.1", 1, "cannot listen"}}));
   CAPTURE(client, options);
-  const auto finished = run_script("client=$(cat) && tests/experiments/ci.sh \"$client\" " +
-                                   options + " <<'END'\n" + client + "\nEND");
+  const auto finished = run_script("timeout 20 tests/experiments/ci.sh \"$CLIENT\" " + options,
+                                   {.environment = {"CLIENT=" + client}});
   CHECK(finished.status == status);
   CHECK_THAT(finished.err, contains(log));
 }
