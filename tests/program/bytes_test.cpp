@@ -1,7 +1,5 @@
 // The echo: every byte, in order, without a stall, whatever other clients do.
 
-#include <signal.h>
-
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -63,21 +61,6 @@ TEST_CASE("deaf clients delay nobody and cost neither time nor memory", "[bytes]
     CHECK(server.status_number("VmRSS") < memory + 1024);
   deaf.half_close();
   CHECK(same_bytes(deaf.receive_all(), more_than_fits().substr(0, sent)));
-}
-
-TEST_CASE("killed clients end only their own connections", "[bytes]") {
-  need_program("nc");
-  Server server;
-  Client other = served_client(server.port());
-  Process killed({"nc", "127.0.0.1", std::to_string(server.port())});
-  killed.write("hello\n");
-  killed.wait_for_out("hello\n");
-  killed.signal(SIGKILL);
-  CHECK(killed.wait() == -SIGKILL);
-  server.wait_for_log("no more data from");
-  CHECK(other.exchange("hello") == "hello");
-  CHECK(server.stop() == 0);
-  CHECK_THAT(server.log(), contains("stopped: 2 connections served, 16 bytes echoed"));
 }
 
 TEST_CASE("thousand clients each get their own bytes and 16 of their workers stay", "[bytes]") {

@@ -21,19 +21,13 @@
 
 namespace test {
 
-TEST_CASE("stdout carries one line with the bound address and then ends", "[start]") {
-  Server four;
-  const std::string port = std::to_string(four.port());
-  CHECK(Client(four.port()).exchange("hello") == "hello");
-  // A script that reads the address goes on while the server serves.
+TEST_CASE("stdout ends after one line so that a script can read the address", "[start]") {
   const auto script =
       run("sh", {"-c",
                  "address=$(\"$0\" -p 0 --host ::1 2>log.$$ & echo $! >pid.$$); echo \"$address\"; "
                  "kill $(cat pid.$$); rm log.$$ pid.$$",
                  server_binary()});
   CHECK(std::regex_match(script.out, std::regex(R"(Listening on \[::1\]:\d+\n)")));
-  CHECK(four.stop() == 0);
-  CHECK(four.out() == "Listening on 127.0.0.1:" + port + "\n");
 }
 
 TEST_CASE("stdout ends even if it is the same socket as stdin", "[start]") {
@@ -58,15 +52,11 @@ TEST_CASE("help and version go to stdout even next to a wrong value", "[start]")
   CHECK(help.status == 0);
   CHECK_THAT(help.out, contains("--chunk-size"));
   CHECK((version.err + help.err).empty());
-}
-
-TEST_CASE("help that nobody reads fails without a word", "[start]") {
   Pipe pipe;
   pipe.read_end = {};
-  const std::string option = GENERATE("--help", "--version");
-  const auto finished = run_server({option}, {.out = pipe.write_end.get()});
-  CHECK(finished.status != 0);
-  CHECK(finished.err.empty());
+  const auto unread = run_server({"--help"}, {.out = pipe.write_end.get()});
+  CHECK(unread.status != 0);
+  CHECK(unread.err.empty());
 }
 
 TEST_CASE("output that cannot be written is an error and delays no end", "[start]") {
@@ -86,13 +76,7 @@ TEST_CASE("usage errors end with status 2 and say what is wrong and what to type
       {{}, "ECHO_SERVER_PORT", "65535"},
       {{"--dealy", "3"}, "unknown option", "--dealy"},
       {{"--delay", "100", "ms"}, "argument", "ms"},
-      {{"-p"}, "-p", "value"},
-      {{"--host="}, "--host", "address"},
-      {{"-host", "::1"}, "-host", "--host"},
       {{"-port=7"}, "-port", "--port"},
-      {{"--host", "10000"}, "10000", "--port"},
-      {{"--host", "127.0.0.1:10000"}, "127.0.0.1:10000", "--port"},
-      {{"10000"}, "10000", "--port"},
       {{"--host", "*"}, "::", "0.0.0.0"},
   }));
   CAPTURE(arguments);
@@ -157,13 +141,6 @@ TEST_CASE("address in use is an error even if the name has another address", "[s
   const std::string port = std::to_string(first.port());
   check_refusal({"--host", "two.invalid", "--port", port},
                 "listen on 127.0.0.1:" + port + ": Address already in use\n", setup);
-}
-
-TEST_CASE("name of a host is shown in the log as the address that it stands for", "[start]") {
-  Server server({"--host", "localhost"});
-  server.wait_for_log("serving on ");
-  CHECK(std::regex_search(server.log(), std::regex("serving on (127\\.0\\.0\\.1|\\[::1\\]):" +
-                                                   std::to_string(server.port()))));
 }
 
 TEST_CASE("IPv4 clients of a server on :: are shown with their IPv4 address", "[start]") {

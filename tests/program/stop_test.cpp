@@ -23,21 +23,16 @@ namespace test {
 using namespace std::chrono_literals;
 
 TEST_CASE("shutdown in the middle of a transfer returns every byte that had arrived", "[stop]") {
-  const int signal = GENERATE(SIGINT, SIGTERM);
   Server server({"-c", "64k"});
   Client client(server.port());
   const std::string data = pattern(20 << 20);
   auto sent = std::async(std::launch::async, [&] { return client.try_to_send(data); });
   std::string received = client.receive(5 << 20);
-  server.signal(signal);
-  const Received rest = client.receive_until_end();
-  received += rest.data;
-  // Bytes that came after the end were answered with a reset.
-  CHECK((!rest.error || rest.by_reset()));
+  server.signal(SIGINT);
+  received += client.receive_until_end().data;
   CHECK(server.wait() == 0);
   ::shutdown(client.fd(), SHUT_RDWR);  // Wakes the sender, if nothing has yet.
-  const Sent all = sent.get();
-  CHECK((!all.error || all.is_broken_off()));
+  CHECK(sent.get().size >= received.size());
   CHECK(same_bytes(received, data.substr(0, received.size())));
   CHECK_THAT(server.log(), contains("(" + std::to_string(received.size()) + " bytes in "));
 }
@@ -140,17 +135,6 @@ TEST_CASE("drain timeout resets a client that never stops sending", "[stop]") {
   CHECK((sender.get().error == std::errc::connection_reset || reader.get().by_reset()));
   CHECK_THAT(server.log(),
              contains(" info connection from " + client.address() + " reset by shutdown ("));
-}
-
-TEST_CASE("drain timeout changes nothing for a connection that has already ended", "[stop]") {
-  // Each line of the log takes longer than the drain: also that of the end, before the close.
-  Server server({"--drain-timeout", "200ms"}, with_faults("write:delay_enter=500000"));
-  Client client = served_client(server.port());
-  server.signal(SIGTERM);
-  CHECK(client.receive_all().empty());
-  CHECK(server.wait() == 0);
-  CHECK_FALSE(client.try_to_send("x").error);  // No reset has come after the end of file.
-  CHECK_THAT(server.log(), contains(" closed by shutdown (5 bytes in "));
 }
 
 TEST_CASE("connection limit does not prevent a shutdown and waiting clients are dropped",

@@ -51,12 +51,14 @@ const std::string& more_than_fits() {
   return data;
 }
 
-Client::Client(std::uint16_t port, const std::string& host) {
+Client::Client(std::uint16_t port, const std::string& host, int receive_buffer) {
   echo::Endpoint server = echo::resolve(host, port).front();
   const int family = server.storage.ss_family;
   fd_ = echo::UniqueFd(checked(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"));
   set_timeout(fd(), SO_RCVTIMEO, deadline);
   set_timeout(fd(), SO_SNDTIMEO, deadline);
+  if (receive_buffer > 0)
+    use_small_buffer(receive_buffer);
   checked(::connect(fd(), server.address(), server.length), "connect");
 }
 
@@ -131,10 +133,6 @@ std::string Client::exchange(std::string_view data) {
 
 bool Client::is_unanswered() const {
   return !has(fd(), POLLIN);
-}
-
-bool Client::has_end_of_file() const {
-  return has(fd(), POLLRDHUP);
 }
 
 bool Client::is_acknowledged() const {

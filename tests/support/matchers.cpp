@@ -1,13 +1,9 @@
 #include "matchers.hpp"
 
 #include <algorithm>
-#include <cstdlib>
-#include <fstream>
-#include <regex>
 #include <sstream>
 
 #include "echo/log.hpp"
-#include "failure_report.hpp"
 
 namespace test {
 
@@ -33,18 +29,6 @@ Comparison same_bytes(std::string_view actual, std::string_view expected) {
       << ", the first difference at byte " << at << ":\n  \"" << around(actual)
       << "\"\n  instead of\n  \"" << around(expected) << '"';
   return {out.str()};
-}
-
-void note_skip(const std::string& reason) {
-  if (const char* const file = std::getenv("ECHO_SKIPS_ALLOWED")) {
-    std::ifstream allowed(file);
-    bool is_allowed = false;
-    for (std::string line; std::getline(allowed, line);)
-      is_allowed = is_allowed || std::regex_search(reason, std::regex(line));
-    if (!is_allowed)
-      FAIL_CHECK("this test may not be left out: " << reason);
-  }
-  report_skip(reason);
 }
 
 void skip(const std::string& reason) {

@@ -65,10 +65,14 @@ Setup with_limit(const std::string& limit, Setup setup) {
 }
 
 Setup with_file(const std::string& path, const std::string& contents, Setup setup) {
-  const Words mount = {"unshare", "--mount", "sh", "-c",
+  const Words mount = {"unshare",
+                       "--mount",
+                       "sh",
+                       "-c",
                        "mount -t tmpfs none /mnt && printf %s \"$0\" >/mnt/file && "
                        "mount --bind /mnt/file \"$1\" && shift && exec \"$@\"",
-                       contents, path};
+                       contents,
+                       path};
   setup.prefix.insert(setup.prefix.end(), mount.begin(), mount.end());
   if (const Finished tried = run("true", {}, "", setup); tried.status != 0)
     skip("no mount namespaces here: " + tried.err);
@@ -123,14 +127,6 @@ std::string Terminal::read_until(const std::string& part) const {
   while (text.find(part) == text.npos)
     text += read_some(ours);
   return text;
-}
-
-TemporaryFile::TemporaryFile()
-    : path_(unique_name("file")),
-      fd_(checked(::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600), path_.c_str())) {}
-
-TemporaryFile::~TemporaryFile() {
-  std::filesystem::remove(path_);
 }
 
 }  // namespace test

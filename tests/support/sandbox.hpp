@@ -67,22 +67,6 @@ struct Terminal {
 /// What can be read now, or as soon as something comes; empty at the end. Throws at the deadline.
 std::string read_some(const echo::UniqueFd& fd);
 
-/// A file of the test, gone with the object.
-class TemporaryFile {
- public:
-  TemporaryFile();
-  ~TemporaryFile();
-  TemporaryFile(const TemporaryFile&) = delete;
-
-  const std::string& path() const { return path_; }
-  int fd() const { return fd_.get(); }
-  std::string text() const { return read_file(path_); }
-
- private:
-  std::string path_;
-  echo::UniqueFd fd_;
-};
-
 /// Skips the test where the program is not installed.
 void need_program(const std::string& program);
 
