@@ -191,8 +191,4 @@ TEST_CASE("README shows the figures that were measured", "[readme]") {
   CHECK(part("README.md", "\n## Performance\n", "\n\n") == table);
 }
 
-TEST_CASE("README has at most 250 lines", "[readme]") {
-  CHECK(count_of(contents_of("README.md"), "\n") <= 250);
-}
-
 }  // namespace test

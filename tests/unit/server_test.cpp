@@ -1,7 +1,5 @@
 #include "echo/server.hpp"
 
-#include <sys/socket.h>
-
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -31,8 +29,6 @@ class RunningServer {
       : RunningServer(listen_on_loopback(), options) {}
   ~RunningServer() { server.stop(); }
 
-  bool has_returned() const { return run_.wait_for(deadline) == std::future_status::ready; }
-
   const std::uint16_t port;
   echo::Server server;
 
@@ -44,18 +40,6 @@ class RunningServer {
 
   std::future<void> run_;  // Its destructor waits.
 };
-
-/// Shuts down the socket of this process that listens on `port`, as `ss -K` would.
-void shut_down_listener(std::uint16_t port) {
-  for (int fd = 0; fd < 1024; ++fd) {
-    echo::Endpoint local;
-    int listens = 0;
-    socklen_t size = sizeof(listens);
-    if (::getsockname(fd, local.address(), &local.length) == 0 && local.port() == port &&
-        ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens == 1)
-      ::shutdown(fd, SHUT_RDWR);
-  }
-}
 
 }  // namespace
 
@@ -96,28 +80,6 @@ TEST_CASE("totals tell timeouts from failures and how long the server is up", "[
   CHECK(totals.echoed == 1);
   CHECK(totals.uptime >= std::chrono::milliseconds(100));
   CHECK(running.server.totals().uptime > totals.uptime);
-}
-
-TEST_CASE("listener that is lost ends the server and a stop is no loss", "[server]") {
-  RunningServer running({.max_connections = 2, .drain_timeout = deadline});
-  const bool is_lost = GENERATE(true, false);
-  Client client = served_client(running.port);
-  if (is_lost)
-    shut_down_listener(running.port);
-  else
-    running.server.stop();
-  client.half_close();
-  CHECK(client.receive_all().empty());
-  REQUIRE(running.has_returned());
-  CHECK(running.server.has_lost_listener() == is_lost);
-}
-
-TEST_CASE("no connections are accepted if none may be served", "[server]") {
-  RunningServer running({.max_connections = 0});
-  const Client client(running.port);
-  running.server.stop();
-  REQUIRE(running.has_returned());
-  CHECK(running.server.totals().served == 0);
 }
 
 }  // namespace test
