@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Draws tests/session.svg, which the README shows, from a real session in tmux: the server in the
-upper pane, a client in the lower one. What differs from run to run (times, ports) is replaced, so
-that the same program always gives the same picture.
+"""Draws tests/session.svg, which the README shows, from a real session in tmux: the server in the upper pane, and in
+the lower one a client with a bug. Whatever differs from run to run (times, ports) is replaced, so that the same program
+always gives the same picture.
 
-usage: tests/session.py [--check] PROGRAM    needs tmux and nc (netcat-openbsd)
+usage: tests/session.py [--check] PROGRAM    needs tmux
 
-With --check nothing is drawn: exit status 1 if the picture is older than what PROGRAM prints.
+With --check nothing is drawn, and the exit status is 1 if the picture does not show what PROGRAM prints.
 """
 
 import difflib
@@ -19,10 +19,12 @@ import tempfile
 import time
 
 PICTURE = pathlib.Path(__file__).parent / "session.svg"
-COLUMNS = 108
-ROWS = 24, 6  # Of the upper and the lower pane.
-WIDTH, HEIGHT, MARGIN = 7.25, 16, 12  # Of a character, a line and the edge, in pixels.
-COLOURS = {"[info]": "#7ec699", "[debug]": "#6cb6ff", "$": "#d0a8ff"}
+PROJECT = PICTURE.parent.parent
+COLUMNS = 80
+ROWS = 20, 4  # Of the upper and the lower pane.
+WIDTH, HEIGHT, MARGIN = 8, 18, 12  # Of a character, a line and the edge, in pixels.
+COLOURS = {" info ": "#7ec699", " debug ": "#6cb6ff", " warn ": "#e0a458", "$ ": "#d0a8ff", "7 of 20 bytes": "#f47067"}
+DELAY = 100  # Between two pieces, in milliseconds: so long that the client never finds two of them.
 
 
 class Tmux:
@@ -34,13 +36,14 @@ class Tmux:
                               stdout=subprocess.PIPE, text=True).stdout
 
     def lines(self, pane):
-        return self.run("capture-pane", "-p", "-t", f"session.{pane}").rstrip("\n").split("\n")
+        """What the pane shows. A line that had to be wrapped is one line."""
+        return self.run("capture-pane", "-J", "-p", "-t", f"session.{pane}").rstrip().split("\n")
 
     def wait(self, pane, condition):
         deadline = time.monotonic() + 20
         while not condition(self.lines(pane)):
             if time.monotonic() > deadline:
-                sys.exit("\n".join(["this is all that came in 20 s:", *self.lines(pane)]))
+                sys.exit("\n".join(["after 20 s, there is only this:", *self.lines(pane)]))
             time.sleep(0.05)
 
     def type(self, pane, *keys):
@@ -53,66 +56,61 @@ def is_ready(lines):
 
 
 def free_port():
-    """One that a client gets, too: a number of five digits."""
+    """A free one, since another server may use port 10000. It has five digits, too."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
 def play(program):
-    """Returns the lines that each pane shows in the end. Port 10000 may be another server's."""
+    """Returns the lines that each pane shows in the end."""
     port = free_port()
     with tempfile.TemporaryDirectory() as directory:
         tmux = Tmux(directory)
-        shell = (f"env -i PS1='$ ' TERM=dumb PATH={program.parent}:/usr/bin:/bin "
+        shell = (f"cd '{PROJECT}' && exec env -i PS1='$ ' TERM=dumb PATH='{program.parent}':/usr/bin:/bin "
                  "bash --norc --noprofile --noediting")
         try:
             tmux.run("-f", "/dev/null", "new-session", "-d", "-s", "session", "-x", str(COLUMNS),
-                     "-y", str(sum(ROWS) + 2), shell)  # One for the border, one for the status.
+                     "-y", str(sum(ROWS) + 2), shell)  # One for the border, one for tmux's status line.
             tmux.run("split-window", "-v", "-t", "session", "-l", str(ROWS[1]), shell)
             for pane in (0, 1):
                 tmux.wait(pane, is_ready)
-            tmux.type(0, f"echo-server --port {port} -v", "Enter")
+            tmux.type(0, f"echo-server --port {port} -v -c 7 --delay {DELAY}ms", "Enter")
             tmux.wait(0, lambda lines: "waiting for a connection" in lines[-1])
-            for served, command in enumerate((r"printf 'hello\n'", "echo 'The quick brown fox'"), 1):
-                tmux.type(1, f"{command} | nc -N 127.0.0.1 {port}", "Enter")
-                tmux.wait(0, lambda lines: sum("no more data" in line for line in lines) == served)
-                tmux.wait(1, lambda lines: len(lines) == 2 * served + 1 and is_ready(lines))
+            tmux.type(1, f"python3 tests/experiments/one_recv.py {port} once", "Enter")
+            tmux.wait(1, lambda lines: len(lines) == 3 and is_ready(lines))
+            tmux.wait(0, lambda lines: " failed" in lines[-1])
+            panes = tmux.lines(0), tmux.lines(1)[:-1]  # Without the last prompt.
             tmux.type(0, "C-c")
             tmux.wait(0, is_ready)
-            panes = [tmux.lines(pane) for pane in (0, 1)]
-            if max(len(line) for lines in panes for line in lines) >= COLUMNS:
-                sys.exit(f"a line of the program has no room in {COLUMNS - 1} columns")
             return [without_chance(lines, port) for lines in panes]
         finally:
             tmux.run("kill-server")
 
 
 def without_chance(lines, port):
-    """Puts fixed times and ports into the places of those that this run had."""
-    clients = {}
-
-    def client(match):
-        return clients.setdefault(match[0], f"127.0.0.1:{52440 + 2 * len(clients)}")
-
+    """Replaces the times and ports of this run."""
     text = re.sub(rf"\b{port}\b", "10000", "\n".join(lines))
-    text = re.sub(r"\b127\.0\.0\.1:\d+", client, text)
-    for pattern, fixed in ((r"in \d+\.\d{3} s", "in 0.000 s"), (r"rtt \d+\.\d\d ms", "rtt 0.02 ms"),
-                           (r"mss \d+", "mss 32768"), (r"up \d+\.\d{3} s", "up 3.018 s")):
-        text = re.sub(pattern, fixed, text)
-    seconds = 0
-    lines = text.split("\n")
-    for row, line in enumerate(lines):
-        # Each client, and the stop, comes a second after what was before it.
-        seconds += "accepted" in line or "stopping" in line
-        lines[row] = re.sub(r"\[\d\d:\d\d:\d\d\.\d{3}\]", f"[10:00:0{seconds}.000]", line)
-    return lines
+    text = re.sub(r"\b127\.0\.0\.1:\d+", "127.0.0.1:52440", text)
+    text = re.sub(r"rtt \d+\.\d\d ms", "rtt 0.02 ms", re.sub(r"mss \d+", "mss 32768", text))
+    milliseconds = 0
+    rows = []
+    for line in text.split("\n"):
+        # The client comes a second after the start, and each piece is sent after the delay.
+        if "accepted" in line:
+            milliseconds = 1000
+        elif "sending" in line:
+            milliseconds += DELAY
+        line = re.sub(r"^\d\d:\d\d:\d\d\.\d{3}", f"10:00:0{milliseconds / 1000:.3f}", line)
+        line = re.sub(r"in \d+\.\d{3} s", f"in {(milliseconds - 1000) / 1000:.3f} s", line)
+        rows += [line[start:start + COLUMNS] for start in range(0, len(line), COLUMNS)]  # As a terminal wraps it.
+    return rows
 
 
 def span(text):
-    """The first word that has a colour gets it."""
+    """The first word of the line that has a colour gets it."""
     for word, colour in COLOURS.items():
-        if word in text and (word != "$" or text.startswith(word)):
+        if word in text and (word != "$ " or text.startswith(word)):
             before, after = text.split(word, 1)
             return (f'{html.escape(before)}<tspan fill="{colour}">{html.escape(word)}</tspan>'
                     f"{html.escape(after)}")
@@ -126,7 +124,7 @@ def draw(panes):
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}">',
              '<rect width="100%" height="100%" rx="8" fill="#1c2128"/>',
              f'<line x1="0" x2="100%" y1="{border:.0f}" y2="{border:.0f}" stroke="#545d68"/>',
-             '<g font-family="monospace" font-size="12" fill="#cdd9e5" xml:space="preserve">']
+             '<g font-family="monospace" font-size="13" fill="#cdd9e5" xml:space="preserve">']
     for row, text in enumerate([*panes[0], "", *panes[1]]):
         if text:
             parts.append(f'<text x="{MARGIN}" y="{MARGIN + (row + 0.8) * HEIGHT:.0f}"'
@@ -145,7 +143,7 @@ def main(arguments):
     if picture != before:
         sys.stdout.writelines(difflib.unified_diff(before.splitlines(True), picture.splitlines(True),
                                                    "tests/session.svg", "the program"))
-        sys.exit("tests/session.svg is older than the program: draw it by tests/session.py PROGRAM")
+        sys.exit("tests/session.svg is out of date: draw it again with tests/session.py PROGRAM")
 
 
 if __name__ == "__main__":

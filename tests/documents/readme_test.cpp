@@ -1,7 +1,9 @@
-// What is typed in the README gives what it shows.
+// What is typed in the Markdown files gives what they show, and what they link to is there.
 
 #include <signal.h>
 
+#include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cstddef>
 #include <filesystem>
@@ -14,25 +16,24 @@
 #include "matchers.hpp"
 #include "process.hpp"
 #include "sandbox.hpp"
+#include "server.hpp"
+
+namespace test {
+
+using namespace std::chrono_literals;
 
 namespace {
 
-using test::contains;
-using test::contents_of;
-using test::Network;
-using test::Process;
-using namespace std::chrono_literals;
-
 /// The fenced blocks of a language, in their order; at least one.
-std::vector<std::string> readme_blocks(const std::string& language) {
+std::vector<std::string> blocks_in(const std::string& file, const std::string& language) {
   std::vector<std::string> blocks;
-  std::istringstream readme(contents_of("README.md"));
-  for (std::string line; std::getline(readme, line);) {
+  std::istringstream text(contents_of(file));
+  for (std::string line; std::getline(text, line);) {
     if (!line.starts_with("```"))
       continue;
     const bool is_wanted = line == "```" + language;
     std::string block;
-    while (std::getline(readme, line) && line != "```")
+    while (std::getline(text, line) && line != "```")
       block += line + "\n";
     if (is_wanted)
       blocks.push_back(block);
@@ -41,17 +42,17 @@ std::vector<std::string> readme_blocks(const std::string& language) {
   return blocks;
 }
 
-/// A command that runs a script in the project's directory, with this build's program.
-test::Words in_project(const std::string& script) {
-  const std::string directory = std::filesystem::path(ECHO_SERVER_BINARY).parent_path();
+/// A command that runs a script in the project's directory, with the program under test.
+Words in_project(const std::string& script) {
+  const std::string directory = std::filesystem::path(server_binary()).parent_path();
   return {"bash", "-c", "cd " ECHO_SOURCE_DIR "; PATH=" + directory + ":$PATH\n" + script};
 }
 
-test::Finished run_script(const std::string& script, const test::Setup& setup = {},
-                          test::Place place = test::Place::here()) {
-  test::Words command = in_project(script);
+Finished run_script(const std::string& script, const Setup& setup = {},
+                    Place place = Place::here()) {
+  Words command = in_project(script);
   command.erase(command.begin());
-  return test::run("bash", command, "", setup, 60s, place);
+  return run("bash", command, "", setup, 60s, place);
 }
 
 /// The same after each run.
@@ -60,28 +61,41 @@ std::string without_times(const std::string& text) {
 }
 
 /// A block with "$ " before what is typed, and below it what then is shown.
-struct Session {
+struct ConsoleBlock {
+  explicit ConsoleBlock(const std::string& block) {
+    std::istringstream lines(block);
+    for (std::string line; std::getline(lines, line);)
+      if (line.starts_with("$ "))
+        typed += line.substr(2) + "\n";
+      else
+        shown += line + "\n";
+  }
+
   std::string typed;
   std::string shown;
 };
 
-Session session_in(const std::string& block) {
-  Session session;
-  std::istringstream lines(block);
+/// The part after "#" of links to the headings of a Markdown file.
+std::string anchors_of(const std::string& markdown) {
+  std::string anchors = "\n";
+  std::istringstream lines(markdown);
   for (std::string line; std::getline(lines, line);)
-    if (line.starts_with("$ "))
-      session.typed += line.substr(2) + "\n";
-    else
-      session.shown += line + "\n";
-  return session;
+    if (line.starts_with("#")) {
+      for (const char c : line.substr(line.find(' ') + 1))
+        if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == ' ')
+          anchors += c == ' ' ? '-' : static_cast<char>(std::tolower(c));
+      anchors += '\n';
+    }
+  return anchors;
 }
 
 }  // namespace
 
-TEST_CASE("what is typed in the README gives what it shows", "[readme][slow]") {
-  for (const char* program : {"python3", "nc"})
-    test::need_program(program);
-  const Network network;  // Of its own, so that the README's ports are free.
+TEST_CASE("commands in the documents give what they show", "[readme][slow]") {
+  for (const char* const program : {"python3", "nc", "ncat"})
+    need_program(program);
+  const std::string file = GENERATE("README.md", "src/README.md");
+  const Network network;  // Of its own, so that the documents' ports are free.
   std::optional<Process> server;
   std::string shown_by_server;
   const auto stop_server = [&] {
@@ -89,62 +103,55 @@ TEST_CASE("what is typed in the README gives what it shows", "[readme][slow]") {
     CHECK(server->wait() == 0);
     CHECK_THAT(server->out(), contains(shown_by_server));
   };
-  for (const std::string& block : readme_blocks("console")) {
-    const Session session = session_in(block);
-    CAPTURE(session.typed);
-    if (!session.typed.starts_with("echo-server")) {
-      const auto finished = run_script(session.typed, network.setup());
+  for (const std::string& block : blocks_in(file, "console")) {
+    const ConsoleBlock console(block);
+    CAPTURE(console.typed);
+    if (!console.typed.starts_with("echo-server")) {
+      const auto finished = run_script(console.typed, network.setup());
       CHECK(finished.err.empty());
-      CHECK(without_times(finished.out) == without_times(session.shown));
+      CHECK(without_times(finished.out) == without_times(console.shown));
       continue;
     }
     if (server)
       stop_server();
-    server.emplace(in_project("exec 2>&1; exec " + session.typed), network.setup());
-    server->wait_for_out("; Ctrl+C stops\n");
-    shown_by_server = session.shown;
+    server.emplace(in_project("exec " + console.typed), network.setup());
+    server->wait_for_out("Listening on ");
+    shown_by_server = console.shown;
   }
   REQUIRE(server);
   stop_server();
 }
 
-TEST_CASE("the README's script starts a server, uses it and stops it", "[readme]") {
-  test::need_program("nc");
-  const auto scripts = readme_blocks("bash");
-  REQUIRE(scripts.size() == 1);
-  const std::string& script = scripts.front();
-  const auto finished = run_script(script);
-  CHECK(finished.status == 0);
-  CHECK(finished.out == "hello\n");
-  CHECK_THAT(finished.err, contains("stopped: 1 connection served, 6 bytes echoed"));
-
-  // The line with the client, and another one in its place.
-  const std::regex client(R"(^client\(\) .*)");
-  REQUIRE(std::regex_search(script, client));
-  const auto with = [&](const std::string& other) {
-    return run_script(std::regex_replace(script, client, "client() { " + other + "; }"));
-  };
-  CHECK(with(R"(nc -N 127.0.0.1 "$$1" </dev/null | grep -x hello)").status == 1);
-  const auto unmet = with("false");
-  CHECK(unmet.status == 1);
-  CHECK_THAT(unmet.err, contains("stopped: 0 connections served"));
+TEST_CASE("script for CI tells by its status what went wrong", "[readme]") {
+  for (const char* const program : {"nc", "python3"})
+    need_program(program);
   const std::string reset = R"py(python3 -c "import socket, struct
-with socket.create_connection(('127.0.0.1', $$1)) as client:
+with socket.create_connection(('127.0.0.1', $1)) as client:
+    client.sendall(b'x')
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))")py";
-  CHECK(with(reset).status == 3);
-
-  const auto wrong = std::regex_replace(script, std::regex("--port 0"), "--port http");
-  CHECK(run_script(wrong).status == 2);
+  const auto& [client, options, status, log] =
+      GENERATE_COPY(table<std::string, std::string, int, std::string>(
+          {{"echo hello | nc -N 127.0.0.1 $1 | grep -x hello", "", 0, "stopped: 1 connection"},
+           {"nc -N 127.0.0.1 $1 </dev/null | grep -x hello", "", 1, "no more data"},
+           {"false", "", 1, "stopped: 0 connections"},
+           {reset, "-c 64k --delay 100ms", 3, "1 failed"},
+           {"true", "--port http", 2, "--port 'http'"},
+           {"true", "--host 192.0.2.1", 1, "cannot listen"}}));
+  CAPTURE(client, options);
+  const auto finished = run_script("timeout 20 tests/experiments/ci.sh \"$CLIENT\" " + options,
+                                   {.environment = {"CLIENT=" + client}});
+  CHECK(finished.status == status);
+  CHECK_THAT(finished.err, contains(log));
 }
 
-TEST_CASE("the README's pytest passes", "[readme]") {
+TEST_CASE("test in Python that the README shows passes", "[readme]") {
   // Debian's package is for Debian's own python3.
   const std::string python =
       run_script("python3 -c 'import pytest'").status == 0 ? "python3" : "/usr/bin/python3";
   if (run_script(python + " -c 'import pytest'").status != 0)
-    test::skip("pytest is not installed");
+    skip("pytest is not installed");
   std::string script = "directory=$(mktemp -d); trap 'rm -r $directory' EXIT\n";
-  for (const std::string& block : readme_blocks("python"))
+  for (const std::string& block : blocks_in("README.md", "python"))
     script += "cat >>$directory/test_readme.py <<'END'\n" + block + "END\n";
   const auto finished =
       run_script(script + python + " -m pytest -p no:cacheprovider $directory/test_readme.py");
@@ -152,26 +159,36 @@ TEST_CASE("the README's pytest passes", "[readme]") {
   CHECK_THAT(finished.out, contains(" passed"));
 }
 
-TEST_CASE("each file that the README links to is there, and has what it names", "[readme]") {
-  const std::string readme = contents_of("README.md");
-  const std::regex link(R"((?:`((?:\w+::)?~?\w+)` in )?\[[^\]]*\]\(([\w./-]+)(?:#[\w-]+)?\))");
-  std::size_t names = 0;
-  for (std::sregex_iterator at(readme.begin(), readme.end(), link), end; at != end; ++at) {
-    CAPTURE(at->str());
-    REQUIRE(std::filesystem::exists(ECHO_SOURCE_DIR "/" + (*at)[2].str()));
-    if ((*at)[1].matched) {
-      CHECK(std::regex_search(contents_of((*at)[2]), std::regex((*at)[1].str() + "\\b")));
-      ++names;
-    }
+TEST_CASE("links in the documents lead to what they name", "[readme]") {
+  const std::filesystem::path file =
+      GENERATE("README.md", "src/README.md", "src/packaging/README.md", "tests/README.md",
+               ".github/CONTRIBUTING.md", ".github/CHANGELOG.md", "tests/bench/results/results.md");
+  const std::string text = contents_of(file);
+  // A name in backquotes is one of the source.
+  const std::regex link(R"(\[(?:`([\w:~]+)`|[^\]]*)\]\((?!https:)([^)#]*)#?([^)]*)\))");
+  for (std::sregex_iterator at(text.begin(), text.end(), link), end; at != end; ++at) {
+    CAPTURE(file.string(), at->str());
+    const auto path = (*at)[2].length() == 0 ? file : file.parent_path() / (*at)[2].str();
+    const std::string name = (*at)[1];
+    const std::string anchor = (*at)[3];
+    CHECK(std::filesystem::exists(ECHO_SOURCE_DIR / path));
+    if (!name.empty())
+      CHECK(count_of(contents_of(path), name + '(') + count_of(contents_of(path), ' ' + name) > 0);
+    if (!anchor.empty())
+      CHECK_THAT(anchors_of(contents_of(path)), contains('\n' + anchor + '\n'));
   }
-  CHECK(names >= 9);
 }
 
-TEST_CASE("the README shows the figures that were measured", "[readme]") {
-  const std::string results = contents_of("tests/bench/results/results.md");
-  const auto begin = results.find("\n| ", results.find("\n## Summary\n"));
-  REQUIRE(begin != results.npos);
-  const std::string table = results.substr(begin, results.find("\n\n", begin) - begin);
-  CHECK(test::count_of(table, "\n") > 5);
-  CHECK_THAT(contents_of("README.md"), contains(table));
+TEST_CASE("README shows the figures that were measured", "[readme]") {
+  const auto part = [](const std::string& file, const std::string& begin, const std::string& end) {
+    const std::string text = contents_of(file);
+    const auto from = text.find("\n| ", text.find(begin));
+    REQUIRE(from != text.npos);
+    return text.substr(from, text.find(end, from) - from);
+  };
+  const std::string table = part("tests/bench/results/results.md", "\n## Summary\n", "\n\n");
+  CHECK(count_of(table, "\n") > 5);
+  CHECK(part("README.md", "\n## Performance\n", "\n\n") == table);
 }
+
+}  // namespace test

@@ -1,25 +1,27 @@
-"""Shows how long a line of 100 bytes takes to come back, when others did before it.
-usage: stall.py PORT"""
+"""Prints how long a line of 100 bytes takes to come back from an echo server. The first lines are sent only to warm up.
+
+usage: stall.py PORT
+"""
 
 import socket
 import sys
 import time
 
 
-def connect(tries=100):
-    """The server may be about to start."""
+def connect(attempts=100):
+    """Retries, since the server may have been started only just now."""
     try:
-        return socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+        return socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10)
     except ConnectionRefusedError:
-        if tries == 0:
+        if attempts == 0:
             raise
         time.sleep(0.1)
-        return connect(tries - 1)
+        return connect(attempts - 1)
 
 
-with connect() as connection:
+with connect() as connection, connection.makefile("rb") as replies:
     for _ in range(20):
         start = time.monotonic()
         connection.sendall(bytes(100))
-        connection.recv(100, socket.MSG_WAITALL)
+        replies.read(100)
     print(f"{1000 * (time.monotonic() - start):.2f} ms")

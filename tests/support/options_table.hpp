@@ -1,5 +1,5 @@
-// The options, one row each. Tests of flag, variable, default, error, help, manual page, README and
-// completions go through this table.
+// What each option that takes a value must do with it. A new option needs a row here, from which
+// its default, its forms, its variable, its errors and its place in the documents are tested.
 #pragma once
 
 #include <string>
@@ -11,20 +11,20 @@
 namespace test {
 
 struct Option {
-  std::string usage;        ///< "-p, --port PORT"
-  std::string flag;         ///< "--port"
-  std::string short_flag;   ///< "-p", or empty.
-  std::string placeholder;  ///< "PORT"; empty for a flag that takes no value, and so is all below.
-  std::string variable;     ///< "ECHO_SERVER_PORT"
+  struct Value {
+    std::string typed;
+    std::string field;  ///< As `Option::field` shows it.
+  };
 
-  std::string default_value;  ///< As it would be typed.
-  std::string default_field;  ///< As `field` shows it.
-  std::string sample;         ///< Another value, as it would be typed.
-  std::string sample_field;
-  Words wrong;              ///< Values that are refused,
-  std::string accepts;      ///< with these words.
-  std::string completions;  ///< What a shell offers for the value, if it knows.
+  std::string name;  ///< "--port"
+  Value default_value;
+  Value sample;          ///< Another value.
+  Words wrong;           ///< Values that are refused. (No greeting is.)
+  std::string accepted;  ///< What the error says then.
+  std::string fault;     ///< What the log says about the sample if the option tests a client.
   std::string (*field)(const echo::Options& options);
+
+  std::string variable() const;  ///< "ECHO_SERVER_PORT"
 };
 
 const std::vector<Option>& options_table();

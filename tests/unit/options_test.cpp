@@ -2,22 +2,17 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <initializer_list>
 #include <iterator>
 #include <random>
 #include <sstream>
 #include <string>
-#include <tuple>
-#include <utility>
 #include <vector>
 
 #include "matchers.hpp"
 #include "options_table.hpp"
 
+namespace test {
 namespace {
-
-using test::contains;
-using test::Words;
 
 /// Sets a variable for as long as it lives.
 class Environment {
@@ -53,147 +48,160 @@ std::string usage_error(const Words& arguments) {
   }
 }
 
-/// A test for each option that takes a value.
-template <typename Test>
-void for_each_option(Test test) {
-  for (const test::Option& option : test::options_table()) {
-    CAPTURE(option.flag);
-    if (!option.placeholder.empty())
-      test(option);
-  }
+/// Checks the error about a value from `source`, an option or a variable.
+void check_refused(const Words& arguments, const std::string& source, const std::string& value,
+                   const std::string& accepted) {
+  CAPTURE(arguments);
+  CHECK_THAT(
+      usage_error(arguments),
+      Catch::Matchers::StartsWith(source + " '" + value + "': must be ") && contains(accepted));
 }
 
 }  // namespace
 
-TEST_CASE("without flags the defaults hold", "[options]") {
+TEST_CASE("defaults hold without options", "[options]") {
   const echo::Options defaults = parse({});
-  for_each_option([&](const test::Option& option) {
-    CHECK(option.field(defaults) == option.default_field);
-    CHECK(option.field(parse({option.flag, option.default_value})) == option.default_field);
-  });
-}
-
-TEST_CASE("each flag sets its option, in every form, and the last one counts", "[options]") {
-  for_each_option([](const test::Option& option) {
-    const std::string& wrong = option.wrong.front();
-    Words forms = {option.flag + ' ' + option.sample, option.flag + '=' + option.sample};
-    if (!option.short_flag.empty()) {
-      forms.push_back(option.short_flag + ' ' + option.sample);
-      forms.push_back(option.short_flag + option.sample);
+  CHECK(defaults.faults.empty());
+  CHECK(defaults.information.empty());
+  for (const Option& option : options_table())
+    DYNAMIC_SECTION(option.name) {
+      const auto& [value, field] = option.default_value;
+      CHECK(option.field(defaults) == field);
+      CHECK(option.field(parse({option.name, value})) == field);
     }
-    for (const std::string& form : forms) {
-      CAPTURE(form);
-      CHECK(option.field(parse(typed(form))) == option.sample_field);
-      Words twice = typed(form);
-      twice.insert(twice.begin(), {option.flag, wrong});
-      CHECK(option.field(parse(twice)) == option.sample_field);
+}
+
+TEST_CASE("options are set in every form and the last one counts", "[options]") {
+  for (const Option& option : options_table())
+    DYNAMIC_SECTION(option.name) {
+      const auto& [value, field] = option.sample;
+      for (const Words& form : {Words{option.name, value}, {option.name + '=' + value}}) {
+        const echo::Options options = parse(form);
+        CHECK(option.field(options) == field);
+        CHECK(options.faults == (option.fault.empty() ? "" : option.name + ' ' + option.fault));
+        for (const std::string& wrong : option.wrong) {
+          Words twice = {option.name, wrong};
+          twice.insert(twice.end(), form.begin(), form.end());
+          CHECK(option.field(parse(twice)) == field);
+        }
+      }
     }
-  });
+  for (const char* const line : {"-p 7", "-p7", "-p=7 -p 7", "-vp7"})
+    CHECK(parse(typed(line)).port == 7);
+  CHECK(parse({"-c64k"}).chunk_size == 65536);
 }
 
-TEST_CASE("each option has its variable, and a flag beats it", "[options]") {
-  for_each_option([](const test::Option& option) {
-    CAPTURE(option.variable);
-    {
-      const Environment sample(option.variable, option.sample);
-      CHECK(option.field(parse({})) == option.sample_field);
-      CHECK(option.field(parse({option.flag, option.default_value})) == option.default_field);
+TEST_CASE("variables set what no option sets", "[options]") {
+  for (const Option& option : options_table())
+    DYNAMIC_SECTION(option.variable()) {
+      const auto& [value, field] = option.sample;
+      const Environment sample(option.variable(), value);
+      CHECK(option.field(parse({})) == field);
+      CHECK(option.field(parse({option.name, option.default_value.typed})) ==
+            option.default_value.field);
+      for (const std::string& wrong : option.wrong) {
+        const Environment bad(option.variable(), wrong);
+        check_refused({}, option.variable(), wrong, option.accepted);
+        CHECK(option.field(parse({option.name, value})) == field);
+        CHECK_FALSE(parse({"--help"}).information.empty());
+      }
     }
-    const std::string& wrong = option.wrong.front();
-    const Environment bad(option.variable, wrong);
-    CHECK(usage_error({}) == option.variable + " '" + wrong + "': must be " + option.accepts);
-    CHECK(option.field(parse({option.flag, option.sample})) == option.sample_field);
-    CHECK_FALSE(parse({"--help"}).information.empty());
-  });
 }
 
-TEST_CASE("a variable that is empty, or that Kubernetes made, is as good as none", "[options]") {
-  for (const std::string value : {"", "tcp://10.0.0.7:10000", "tcp://"})
-    for_each_option([&](const test::Option& option) {
-      const Environment environment(option.variable, value);
-      CHECK(option.field(parse({})) == option.default_field);
-    });
-  CHECK_THAT(usage_error({"--port", "tcp://10.0.0.7:10000"}), contains("must be 0 to 65535"));
-}
-
-TEST_CASE("a value that is refused is named, with what is accepted", "[options]") {
-  for_each_option([](const test::Option& option) {
-    const std::string accepted = "': must be " + option.accepts;
-    for (const std::string& wrong : option.wrong)
-      CHECK(usage_error({option.flag, wrong}) == option.flag + " '" + wrong + accepted);
-  });
-}
-
-TEST_CASE("an empty value is an error, wherever it stands, and takes no other argument",
-          "[options]") {
-  for_each_option([](const test::Option& option) {
-    const std::string empty = option.flag + " '': must be " + option.accepts;
-    for (const Words& arguments :
-         std::initializer_list<Words>{{option.flag + "="},
-                                      {option.flag, ""},
-                                      {option.flag + "=", option.sample},
-                                      {option.flag + "=", "--port=10001"},
-                                      {option.flag + "=", option.flag, option.sample},
-                                      {option.flag, option.sample, option.flag + "="},
-                                      {option.flag + "=", option.flag + "=" + option.sample}}) {
-      CAPTURE(arguments);
-      CHECK(usage_error(arguments) == empty);
+TEST_CASE("variables that are empty or that Kubernetes made count as unset", "[options]") {
+  const std::string value = GENERATE("", "tcp://10.0.0.7:10000", "tcp://");
+  for (const Option& option : options_table())
+    DYNAMIC_SECTION(option.variable()) {
+      const Environment environment(option.variable(), value);
+      CHECK(option.field(parse({})) == option.default_value.field);
     }
-    const Environment environment(option.variable, option.sample);
-    CHECK(usage_error({option.flag + "="}) == empty);
-    CHECK_THAT(usage_error({option.flag}), contains(option.flag));
-  });
+  CHECK_THAT(usage_error({"--port", "tcp://10.0.0.7:10000"}), contains("0 to 65535"));
 }
 
-TEST_CASE("a value may have a unit of its kind, and letters in any case", "[options]") {
-  for (const auto& [flag, values, field] : {
-           std::tuple("--chunk-size", "65536 64k 64K 64kb 64KB 64KiB 64kib 0064k", "65536"),
-           std::tuple("--chunk-size", "1M 1m 1MB 1MiB 1024k 1048576", "1048576"),
-           std::tuple("--chunk-size", "1", "1"),
-           std::tuple("--chunk-size", "16M", "16777216"),
-           std::tuple("--close-after", "3G 3gb 3GiB 3072m", "3221225472"),
-           std::tuple("--reset-after", "1T 1tb 1TiB 1024G 1099511627776", "1099511627776"),
-           std::tuple("--reset-after", "NEVER never", "never"),
-           std::tuple("--only-first", "All all", "never"),
-           std::tuple("--idle-timeout", "500ms 500MS", "500 ms"),
-           std::tuple("--idle-timeout", "10s 10S 10 010s", "10000 ms"),
-           std::tuple("--idle-timeout", "5m 5M", "300000 ms"),
-           std::tuple("--idle-timeout", "0 0ms NEVER Never", "0 ms"),
-           std::tuple("--delay", "100000h 360000000 360000000000ms 6000000m", "360000000000 ms"),
-           std::tuple("--log-level", "oFF off", "off"),
-           std::tuple("--log-level", "WARNING warn", "warn"),
-           std::tuple("--host", "::1 [::1]", "::1"),
-           std::tuple("--host", "fe80::1%eth0", "fe80::1%eth0"),
-       }) {
-    const auto option = std::ranges::find(test::options_table(), flag, &test::Option::flag);
-    for (const std::string& value : typed(values)) {
-      CAPTURE(flag, value);
-      CHECK(option->field(parse({flag, value})) == field);
+TEST_CASE("errors name the option and the value and what is accepted", "[options]") {
+  for (const Option& option : options_table())
+    DYNAMIC_SECTION(option.name) {
+      for (const std::string& wrong : option.wrong)
+        check_refused({option.name, wrong}, option.name, wrong, option.accepted);
+      for (const Words& arguments : {Words{option.name}, {option.name, "-v"}})
+        CHECK_THAT(usage_error(arguments),
+                   Catch::Matchers::StartsWith("missing value for " + option.name));
     }
+}
+
+TEST_CASE("empty values are errors and take no other argument", "[options]") {
+  for (const Option& option : options_table())
+    DYNAMIC_SECTION(option.name) {
+      const std::string& name = option.name;
+      const std::string& sample = option.sample.typed;
+      const Environment environment(option.variable(), sample);
+      if (option.wrong.empty()) {  // The greeting, which may be empty.
+        CHECK(parse({name + '=', "--port=7"}).port == 7);
+        CHECK(option.field(parse({name, ""})).empty());
+        continue;
+      }
+      for (const Words& arguments : {Words{name + '='},
+                                     {name, ""},
+                                     {name + '=', sample},
+                                     {name + '=', "--verbose"},
+                                     {name, sample, name + '='}})
+        check_refused(arguments, name, "", option.accepted);
+    }
+}
+
+TEST_CASE("units and words may be written in any case", "[options]") {
+  const auto& [name, values, field] = GENERATE(table<const char*, const char*, const char*>(
+      {{"--chunk-size", "65536 64k 64K 64kb 64KB 64KiB 64kib 0064k", "65536"},
+       {"--chunk-size", "1M 1m 1MB 1MiB 1024k 1048576", "1048576"},
+       {"--chunk-size", "1", "1"},
+       {"--chunk-size", "16M", "16777216"},
+       {"--close-after", "3G 3gb 3GiB 3072m", "3221225472"},
+       {"--reset-after", "1T 1tb 1TiB 1024G 1099511627776", "1099511627776"},
+       {"--stall-after", "NEVER never", "never"},
+       {"--only-first", "All all", "never"},
+       {"--max-connections", "0 00", "0"},
+       {"--idle-timeout", "500ms 500MS", "500 ms"},
+       {"--idle-timeout", "10s 10S 10 010s", "10000 ms"},
+       {"--idle-timeout", "5m 5M", "300000 ms"},
+       {"--idle-timeout", "0 0ms NEVER Never", "0 ms"},
+       {"--delay", "100000h 360000000 360000000000ms 6000000m", "360000000000 ms"},
+       {"--log-level", "oFF off", "off"},
+       {"--log-level", "WARNING warn", "warn"},
+       {"--host", "::1 [::1]", "::1"},
+       {"--host", "fe80::1%eth0", "fe80::1%eth0"}}));
+  const auto option = std::ranges::find(options_table(), name, &Option::name);
+  for (const std::string& value : typed(values)) {
+    CAPTURE(name, value);
+    CHECK(option->field(parse({name, value})) == field);
   }
-  CHECK_THAT(usage_error({"--host", "[]"}), contains("--host '[]'"));
 }
 
-TEST_CASE("a close and a reset exclude each other, wherever they come from", "[options]") {
-  const std::string either = ": only one of them can be used";
-  CHECK(usage_error({"--close-after", "1", "--reset-after", "2k"}) ==
-        "--close-after '1' and --reset-after '2k'" + either);
-  const echo::Options closing = parse({"--close-after", "1", "--reset-after", "never"});
-  CHECK(closing.limit() == 1);
-  CHECK_FALSE(closing.ends_by_reset());
-  const Environment close("ECHO_SERVER_CLOSE_AFTER", "0");
-  CHECK(usage_error({"--reset-after", "0"}) ==
-        "ECHO_SERVER_CLOSE_AFTER '0' and --reset-after '0'" + either);
-  const echo::Options resetting = parse({"--reset-after", "7", "--close-after", "never"});
-  CHECK(resetting.limit() == 7);
-  CHECK(resetting.ends_by_reset());
-  const Environment reset("ECHO_SERVER_RESET_AFTER", "3");
-  CHECK(usage_error({}) == "ECHO_SERVER_CLOSE_AFTER '0' and ECHO_SERVER_RESET_AFTER '3'" + either);
-  CHECK(parse({"--close-after", "never"}).limit() == 3);
+TEST_CASE("faults are listed with their values and units", "[options]") {
+  CHECK(parse(typed("--max-connections 0")).faults == "--max-connections 0");
+  CHECK(parse(typed("--delay 1500ms --close-after never --only-first all")).faults ==
+        "--delay 1500 ms");
+  CHECK(parse(typed("--only-first 1 --stall-after 2k --delay 100")).faults ==
+        "--delay 100 s, --stall-after 2048 bytes, --only-first 1 connection");
 }
 
-TEST_CASE("verbose is the level debug, and stronger than any other", "[options]") {
-  for (const char* line :
+TEST_CASE("limits exclude each other wherever they come from", "[options]") {
+  const std::string together = " cannot be used together";
+  const auto& [first, second] = GENERATE(table<std::string, std::string>(
+      {{"close", "reset"}, {"close", "stall"}, {"reset", "stall"}}));
+  const std::string one = "--" + first + "-after";
+  const std::string other = "--" + second + "-after";
+  CHECK(usage_error({other, "2k", one, "1"}) == one + " '1' and " + other + " '2k'" + together);
+  CHECK(parse({one, "0", other, "never"}).limit() == 0);
+  CHECK(parse({one, "never", other, "7"}).limit() == 7);
+
+  const auto option = std::ranges::find(options_table(), one, &Option::name);
+  const Environment environment(option->variable(), "3");
+  CHECK(usage_error({other, "0"}) == option->variable() + " '3' and " + other + " '0'" + together);
+  CHECK(parse({one, "never", other, "0"}).limit() == 0);
+}
+
+TEST_CASE("verbose is the level debug and stronger than any other", "[options]") {
+  for (const char* const line :
        {"-v", "--verbose", "-v -v", "-vv", "-v --log-level error", "--log-level off -v"})
     CHECK(parse(typed(line)).log_level == "debug");
   CHECK_THAT(usage_error({"-v", "--log-level", "loud"}), contains("--log-level 'loud'"));
@@ -201,60 +209,66 @@ TEST_CASE("verbose is the level debug, and stronger than any other", "[options]"
   CHECK(parse({"-v"}).log_level == "debug");
 }
 
-TEST_CASE("what is no option is named, in the order of typing", "[options]") {
-  for (const auto& [line, first] :
-       {std::pair("--bogus", "'--bogus'"), std::pair("stray --bogus=1 -x", "'stray'"),
-        std::pair("--bogus=1 stray", "'--bogus=1'"), std::pair("-- --port 7", "'--port'"),
-        std::pair("-", "'-'")}) {
-    CHECK_THAT(usage_error(typed(line)), contains(first));
-  }
-  CHECK_THAT(usage_error({""}), contains("''"));
-}
-
-TEST_CASE("an error that a habit is behind says what to type", "[options]") {
-  for (const char* line : {"10000", "127.0.0.1 10000", "-l 10000", "-port 10000",
-                           "--host 127.0.0.1:10000", "--host http://localhost"}) {
-    CAPTURE(line);
-    CHECK_THAT(usage_error(typed(line)), contains("--port"));
-  }
-  for (const std::string word : {"--verbose=1", "--verbose="})
-    CHECK(usage_error({word}) == "'" + word + "': --verbose takes no value");
+TEST_CASE("errors say of which kind they are and what to type instead", "[options]") {
+  const auto& [line, begin, advice] = GENERATE(table<const char*, const char*, const char*>(
+      {{"--bogus", "unknown option '--bogus'", ""},
+       {"--dealy 3", "unknown option '--dealy'", ""},
+       {"--bogus=1 stray", "unknown option '--bogus=1'", ""},
+       {"-V", "unknown option '-V'", ""},
+       {"-l 10000", "unknown option '-l'", ""},
+       {"-- --port 7", "unknown option '--port'", ""},
+       {"stray --bogus=1 -x", "unexpected argument 'stray'", "--host HOST"},
+       {"--delay 100 ms", "unexpected argument 'ms'", "one word, such as 100ms"},
+       {"-", "unexpected argument '-'", "--port PORT"},
+       {"10000", "unexpected argument '10000'", "use --port 10000"},
+       {"127.0.0.1 10000", "unexpected argument '127.0.0.1'", "--host HOST and --port PORT"},
+       {"-p", "missing value for --port", "0 to 65535"},
+       {"--port --verbose", "missing value for --port", "0 to 65535"},
+       {"-port 10000", "'-port'", "use two dashes, as in --port"},
+       {"-port=7", "'-port=7'", "use two dashes, as in --port=7"},
+       {"-host ::1", "'-host'", "use two dashes, as in --host"},
+       {"-version", "'-version'", "use two dashes, as in --version"},
+       {"--host 10000", "--host '10000'", "give the port with --port"},
+       {"--host *", "--host '*'", ":: or 0.0.0.0"},
+       {"--verbose=1", "'--verbose=1'", "--verbose takes no value"},
+       {"--verbose=", "'--verbose='", "--verbose takes no value"}}));
+  CAPTURE(line);
+  CHECK_THAT(usage_error(typed(line)), Catch::Matchers::StartsWith(begin) && contains(advice));
+  CHECK_THAT(usage_error({""}), contains("unexpected argument ''"));
 }
 
 TEST_CASE("help and version work whatever else is wrong", "[options]") {
   const Environment port("ECHO_SERVER_PORT", "http");
   const Environment close("ECHO_SERVER_CLOSE_AFTER", "1");
-  for (const char* line : {"--version", "--port x --version", "--port= --version"}) {
+  for (const char* const line : {"--version", "--port x --version", "--port= --version"}) {
     CAPTURE(line);
     CHECK(parse(typed(line)).information == "echo-server " ECHO_SERVER_VERSION "\n");
   }
-  for (const char* line :
+  for (const char* const line :
        {"--help", "-h", "-vh", "--bogus --help", "--help --bogus stray", "--port bogus -h",
         "--help --port", "--port --help", "--host= --help", "-p -h", "-v --log-level info -h",
-        "--reset-after 0 --help", "--help --version"}) {
+        "--reset-after 0 --help", "--help --version", "-host x --help", "--verbose=1 -h"}) {
     CAPTURE(line);
     CHECK_THAT(parse(typed(line)).information, contains("Usage: echo-server"));
   }
 }
 
-TEST_CASE("whatever is typed and set, it is a usage error or good options", "[options]") {
+TEST_CASE("anything that is typed and set is a usage error or good options", "[options]") {
   std::minstd_rand random;
   Words words = typed(
       "- -- --- --= = -c=1 -p0 -v -vv -h -vh --help --version --no-port @file --config \" ' {} "
       "%s%n \xff\xfe [x] [] [");
   words.insert(words.end(), {"", "\n", std::string(5000, '9')});
-  Words variables;
-  for_each_option([&](const test::Option& option) {
-    words.insert(words.end(), {option.flag, option.flag + "=", option.short_flag, option.sample,
-                               option.flag + "=" + option.sample});
+  for (const Option& option : options_table()) {
+    words.insert(words.end(), {option.name, option.name + '=', option.sample.typed,
+                               option.name + '=' + option.sample.typed});
     words.insert(words.end(), option.wrong.begin(), option.wrong.end());
-    variables.push_back(option.variable);
-  });
-  for (int i = 0; i < 5000; ++i) {
+  }
+  for (int i = 0; i < 2000; ++i) {
     Words arguments(random() % 6);
     for (std::string& argument : arguments)
       argument = words[random() % words.size()];
-    const std::string& variable = variables[random() % variables.size()];
+    const std::string variable = options_table()[random() % options_table().size()].variable();
     const Environment environment(variable, words[random() % words.size()]);
     CAPTURE(arguments, variable);
     try {
@@ -265,3 +279,5 @@ TEST_CASE("whatever is typed and set, it is a usage error or good options", "[op
     }
   }
 }
+
+}  // namespace test

@@ -2,8 +2,10 @@
 
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
+#include <sys/socket.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -12,17 +14,21 @@
 #include <mutex>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "client.hpp"
+#include "echo/endpoint.hpp"
+#include "echo/options.hpp"
 #include "matchers.hpp"
 
-namespace {
+namespace test {
 
-using echo::Options;
-using test::same_bytes;
+using namespace std::chrono_literals;
 using End = echo::Session::End;
+
+namespace {
 
 /// Calls a function at each line of the log, while it lives.
 class LineWatch {
@@ -51,92 +57,95 @@ class LineWatch {
 /// A session that runs in a thread of its own, and its client.
 class RunningSession {
  public:
-  explicit RunningSession(const Options& options = {})
-      : RunningSession(test::connected_pair(), options) {}
+  explicit RunningSession(const echo::Options& options = {})
+      : RunningSession(connected_pair(), options) {}
 
   ~RunningSession() {
     client.close();
-    cut.request_stop();
+    abort();
   }
 
+  void abort() {
+    stop.request_stop();
+    abort_.request_stop();
+  }
+  bool has_ended_within(std::chrono::milliseconds time) const {
+    return end_.wait_for(time) == std::future_status::ready;
+  }
   /// Waits for it.
   End end() {
-    REQUIRE(end_.wait_for(test::deadline) == std::future_status::ready);
+    REQUIRE(has_ended_within(deadline));
     return end_.get();
   }
 
-  test::Client client;
+  Client client;
   std::stop_source stop;
-  std::stop_source cut;
   std::atomic<std::uint64_t> echoed = 0;
 
  private:
-  RunningSession(test::Pair pair, const Options& options)
+  RunningSession(Pair pair, const echo::Options& options)
       : client(std::move(pair.client)), options_(options) {
     end_ = std::async(std::launch::async, [this, socket = std::move(pair.server)]() mutable {
-      echo::Session session(std::move(socket), options_, stop.get_token(), cut.get_token(), echoed);
+      echo::Session session(std::move(socket), options_, stop.get_token(), abort_.get_token(),
+                            echoed);
       const End end = session.run();
-      session.close();
+      session.close(end);
       return end;
     });
   }
 
-  const Options options_;
+  const echo::Options options_;
+  std::stop_source abort_;
   std::future<End> end_;
 };
 
 }  // namespace
 
 TEST_CASE("urgent data comes back in its place", "[session]") {
-  for (const std::size_t chunk_size : {1U, 16U}) {
-    CAPTURE(chunk_size);
-    RunningSession running({.chunk_size = chunk_size});
-    running.client.send("before ");
-    running.client.send_urgent("urgent");
-    running.client.send(" behind");
-    running.client.half_close();
-    CHECK(running.client.receive_all() == "before urgent behind");
-  }
+  const std::size_t chunk_size = GENERATE(1, 16);
+  RunningSession running({.chunk_size = chunk_size});
+  running.client.send("before ");
+  running.client.send_urgent("urgent");
+  running.client.send(" behind");
+  running.client.half_close();
+  CHECK(running.client.receive_all() == "before urgent behind");
+  CHECK(running.end() == End::no_more_data);
 }
 
-TEST_CASE("a session that is stopped still takes what a client sends before it reads",
-          "[session]") {
+TEST_CASE("stopped session still takes what a client sends before it reads", "[session]") {
   RunningSession running({.chunk_size = 4096});
-  const std::string data = test::pattern(1'200'000);
+  const std::string data = pattern(1'200'000);
   for (std::size_t sent = 0; sent < data.size(); sent += 100'000) {
     running.client.send(data.substr(sent, 100'000));
     REQUIRE(running.client.is_acknowledged());
-    // By now more is on its way back than the client's system holds.
+    // By now more is on its way back than the client's kernel holds.
     if (sent == 300'000)
       running.stop.request_stop();
   }
   running.client.send("!");  // A single byte, too.
-  REQUIRE(test::eventually([&] { return running.echoed == data.size() + 1; }));
+  REQUIRE(eventually([&] { return running.echoed == data.size() + 1; }));
   CHECK(same_bytes(running.client.receive_all(), data + '!'));
   CHECK(running.end() == End::stopped);
 }
 
-TEST_CASE("a stop costs a client none of its bytes, though it goes on sending", "[session]") {
-  RunningSession running({.chunk_size = 4096, .close_after = 1 << 18});
-  const std::string data = test::pattern(300'000);
-  running.client.send(data);
-  REQUIRE(test::eventually([&] { return running.echoed == 1 << 18; }));
+TEST_CASE("stopped session waits until its client has been quiet for 100 ms", "[session]") {
+  RunningSession running;
+  const auto before_the_last_byte = Clock::now();
+  REQUIRE(running.client.exchange("x") == "x");
   running.stop.request_stop();
-  for (int i = 0; i < 50; ++i) {
-    REQUIRE_NOTHROW(running.client.send("more"));
-    REQUIRE(running.client.is_acknowledged());
-  }
-  CHECK(same_bytes(running.client.receive_all(), data.substr(0, 1 << 18)));
-  CHECK(running.end() == End::on_purpose);
+  CHECK(running.end() == End::stopped);
+  // The kernel counts in steps of up to 10 ms.
+  CHECK(Clock::now() - before_the_last_byte >= 90ms);
+  CHECK(running.client.receive_all().empty());
 }
 
-TEST_CASE("a client that sends while the stop closes gets the end of file, and no reset",
+TEST_CASE("client that sends between the end of its session and the close sees end of file",
           "[session]") {
   std::atomic<bool> had_ended = true;
   RunningSession* session = nullptr;
   // The session logs its end between its last look at what has arrived and the close.
   const LineWatch watch([&] {
-    had_ended = session->client.has_end_of_file();
+    had_ended = !session->client.is_unanswered();
     session->client.send("x");
   });
   RunningSession running;
@@ -146,3 +155,95 @@ TEST_CASE("a client that sends while the stop closes gets the end of file, and n
   CHECK_FALSE(had_ended);  // A session is counted out before its client sees the end.
   CHECK_FALSE(running.client.receive_until_end().error);
 }
+
+TEST_CASE("abort between the end of a session and its close changes nothing", "[session]") {
+  RunningSession* session = nullptr;
+  const LineWatch watch([&] { session->abort(); });
+  RunningSession running;
+  session = &running;
+  running.client.half_close();
+  CHECK(running.end() == End::no_more_data);
+  CHECK_FALSE(running.client.receive_until_end().error);
+}
+
+TEST_CASE("reset before the first byte is an end and a later one a failure", "[session]") {
+  const auto& [greeting, sent, end] = GENERATE(table<const char*, const char*, End>(
+      {{"", "", End::no_more_data}, {"hi", "", End::no_more_data}, {"", "x", End::failed}}));
+  RunningSession running({.greeting = greeting});
+  running.client.send(sent);
+  CHECK(eventually([&] { return running.echoed == std::string_view(sent).size(); }));
+  running.client.reset();
+  CHECK(running.end() == end);
+}
+
+TEST_CASE("limit is reached when the client has acknowledged all bytes up to it", "[session]") {
+  const std::string data = pattern(1 << 18);
+  echo::Options options{.chunk_size = 65'536, .idle_timeout = GENERATE(0ms, 100ms)};
+  options.*GENERATE(&echo::Options::close_after, &echo::Options::reset_after,
+                    &echo::Options::stall_after) = data.size();
+  RunningSession running(options);
+  running.client.use_small_buffer(65'536);
+  running.client.send(data);
+  REQUIRE(eventually([&] { return running.echoed == data.size(); }));
+  SECTION("and not if it resets or times out before") {
+    if (options.idle_timeout == 0ms)
+      running.client.reset();
+    CHECK(running.end() == (options.idle_timeout == 0ms ? End::failed : End::timed_out));
+  }
+  SECTION("and then") {
+    CHECK(same_bytes(running.client.receive(data.size()), data));
+    running.client.half_close();
+    running.client.receive_until_end();
+    CHECK(running.end() == End::by_option);
+  }
+}
+
+TEST_CASE("reset after 0 bytes waits until the client is heard", "[session]") {
+  RunningSession running({.greeting = "hi", .reset_after = 0});
+  CHECK(running.client.receive(3) == "hi\n");
+  CHECK_FALSE(running.has_ended_within(50ms));
+  SECTION("with a byte") {
+    running.client.send("x");
+  }
+  SECTION("with its half-close") {
+    running.client.half_close();
+  }
+  CHECK(running.client.receive_until_end().by_reset());
+  CHECK(running.end() == End::by_option);
+}
+
+TEST_CASE("stall keeps the connection open and discards what comes", "[session]") {
+  const std::size_t limit = GENERATE(0, 3);
+  RunningSession running({.chunk_size = 16, .stall_after = limit});
+  running.client.send("hello");
+  if (limit > 0)
+    CHECK(running.client.receive(limit) == "hel");
+  for (int i = 0; i < 100; ++i)
+    running.client.send(std::string(100'000, 'x'));
+  REQUIRE(running.client.is_acknowledged());
+  CHECK(running.client.is_unanswered());
+  CHECK_FALSE(running.has_ended_within(0ms));
+  SECTION("until the client closes") {
+    running.client.half_close();
+  }
+  SECTION("until a stop") {
+    running.stop.request_stop();
+  }
+  CHECK(running.end() == End::by_option);
+  CHECK(running.echoed == limit);
+}
+
+TEST_CASE("greeting comes first with both addresses and is no echo", "[session]") {
+  RunningSession running(
+      {.greeting = "{client}{server} {{client} {} \\n{Client}", .delay = 1h, .close_after = 0});
+  echo::Endpoint server;
+  REQUIRE(::getpeername(running.client.fd(), server.address(), &server.length) == 0);
+  const std::string client = running.client.address();
+  CHECK(running.client.receive_all() ==
+        client + server.to_string() + " {" + client + " {} \\n{Client}\n");
+  running.client.close();
+  CHECK(running.end() == End::by_option);
+  CHECK(running.echoed == 0);
+}
+
+}  // namespace test

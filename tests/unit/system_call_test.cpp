@@ -18,20 +18,20 @@ auto failing(int error, int times, int& calls) {
 
 }  // namespace
 
-TEST_CASE("a call that a signal interrupts is made again", "[system_call]") {
+TEST_CASE("interrupted call is made again", "[system_call]") {
   int calls = 0;
   CHECK(echo::retry(failing(EINTR, 3, calls)) == 7);
   CHECK(calls == 4);
 }
 
-TEST_CASE("a call that fails for another reason is made once", "[system_call]") {
+TEST_CASE("failed call is made once", "[system_call]") {
   int calls = 0;
   CHECK(echo::retry(failing(EAGAIN, 3, calls)) == -1);
   CHECK(errno == EAGAIN);
   CHECK(calls == 1);
 }
 
-TEST_CASE("an error becomes an exception that names the action", "[system_call]") {
+TEST_CASE("error becomes an exception that names the action", "[system_call]") {
   errno = ENOENT;
   try {
     echo::checked(-1, "open the door");

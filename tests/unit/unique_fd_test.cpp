@@ -17,7 +17,7 @@ echo::UniqueFd open_one() {
 
 }  // namespace
 
-TEST_CASE("a descriptor is closed with its owner", "[unique_fd]") {
+TEST_CASE("descriptor is closed with its owner", "[unique_fd]") {
   int number = -1;
   {
     const echo::UniqueFd fd = open_one();
@@ -27,7 +27,7 @@ TEST_CASE("a descriptor is closed with its owner", "[unique_fd]") {
   REQUIRE_FALSE(is_open(number));
 }
 
-TEST_CASE("moving a descriptor leaves one owner", "[unique_fd]") {
+TEST_CASE("descriptor that is moved has one owner", "[unique_fd]") {
   echo::UniqueFd first = open_one();
   const int number = first.get();
   echo::UniqueFd second = std::move(first);

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Runs a client against an echo-server of its own, on a free port, and exits with a status that says what went wrong.
+#
+#   usage: timeout 60 ci.sh 'CLIENT' [SERVER-OPTION]...
+#
+# CLIENT is a shell command. It gets the port as "$1" and makes one connection. For example:
+#
+#   timeout 60 ci.sh 'echo hello | nc -N 127.0.0.1 "$1" | grep -x hello' -c 1 --delay 20ms
+#
+# Exit status:
+#   0    everything succeeded
+#   1    the client failed, or the server could not start
+#   2    wrong usage: CLIENT or a server option
+#   3    the client reported success, but the server saw its connection fail or time out: for example, the client
+#        closed the connection before it had received the whole reply
+#   124  from timeout: 60 s have passed. The server itself waits for its client without a time limit
+set -u
+[ $# -gt 0 ] || { echo "usage: ci.sh 'CLIENT' [SERVER-OPTION]..." >&2; exit 2; }
+client=$1
+shift
+
+# The server prints "Listening on ADDRESS:PORT" when clients can connect. It exits when its first connection has ended.
+exec 3< <(exec echo-server --host 127.0.0.1 --port 0 --exit-after 1 "$@")
+server=$!
+read -r _ _ address <&3 || { wait "$server"; exit; }
+bash -c "$client" client "${address##*:}" || { kill "$server" 2>/dev/null; wait "$server"; exit 1; }
+wait "$server"
