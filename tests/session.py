@@ -56,7 +56,7 @@ def is_ready(lines):
 
 
 def free_port():
-    """A free one, since another server may use port 10000. It has five digits, too."""
+    """A free one, since another server may use port 10000. It also has five digits."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
