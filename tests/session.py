@@ -102,7 +102,7 @@ def without_chance(lines, port):
         elif "sending" in line:
             milliseconds += DELAY
         line = re.sub(r"^\d\d:\d\d:\d\d\.\d{3}", f"10:00:0{milliseconds / 1000:.3f}", line)
-        line = re.sub(r"in \d+\.\d{3} s", f"in {(milliseconds - 1000) / 1000:.3f} s", line)
+        line = re.sub(r"in \d+\.(\d+) s", lambda found: f"in {(milliseconds - 1000) / 1000:.{len(found[1])}f} s", line)
         rows += [line[start:start + COLUMNS] for start in range(0, len(line), COLUMNS)]  # As a terminal wraps it.
     return rows
 
