@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -201,9 +202,9 @@ double short_connections(std::uint16_t port, double seconds, std::size_t clients
   constexpr std::size_t size = 16;
   const Stopwatch watch(seconds);
   std::atomic<std::uint32_t> count = 0;
-  std::vector<std::future<void>> all;
-  for (std::size_t i = 0; i < clients; ++i)
-    all.push_back(std::async(std::launch::async, [&] {
+  std::vector<std::future<void>> all(clients);
+  for (auto& one : all)
+    one = std::async(std::launch::async, [&] {
       while (watch.running()) {
         Client client(port, count++);
         client.send(size);
@@ -211,7 +212,7 @@ double short_connections(std::uint16_t port, double seconds, std::size_t clients
         client.receive(size);
         client.expect_end();
       }
-    }));
+    });
   for (auto& one : all)
     one.get();
   return count / watch.seconds();

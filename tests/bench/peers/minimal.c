@@ -1,9 +1,11 @@
 /* About the limit for a server that blocks: accept, recv and send, without handling any error.
    64 threads wait in accept, and each serves one client at a time. usage: minimal PORT CHUNK */
-#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 static int listener;
