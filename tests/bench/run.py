@@ -171,9 +171,9 @@ def measure_once(name, workload, arguments):
 
 
 def measure(name, workload, arguments):
-    # A time of a few milliseconds varies more than a rate, and is measured several times.
-    times = 3 if workload.unit == "ms" else 1
-    return statistics.median(measure_once(name, workload, arguments) for _ in range(times))
+    # Of a few milliseconds, the fastest of several attempts: whatever disturbs only adds to them.
+    attempts = 5 if workload.unit == "ms" else 1
+    return min(measure_once(name, workload, arguments) for _ in range(attempts))
 
 
 def measure_all(plan, arguments):
@@ -242,8 +242,8 @@ def table(plan, results, medians, ratios, heads):
 METHOD = """
 ## How to read the results
 
-- ± is half the interquartile range of the rounds. A number and its spread are rounded to the
-  precision that the spread supports.
+- A number is the median of the rounds, and ± is half the interquartile range. Both are rounded to
+  the precision that the spread supports. A time is the fastest of five attempts in each round.
 - In each round, every server is measured once, in a new order. A ratio is the median of the rounds'
   ratios, so that whatever slows down a whole round cancels out. It is echo-server / the other, and
   for milliseconds and KiB, of which less is better, the other / echo-server. So **above 1,
