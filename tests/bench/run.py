@@ -135,6 +135,7 @@ def rate(port, what, arguments):
 
 
 def stop(server):
+    """Ends it, and with the second signal also what it started and left behind."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, number)
@@ -229,14 +230,14 @@ def ratio(workload, measured, name):
 
 def table(plan, results, medians, ratios, heads):
     """A row for each workload: the medians of some servers, then echo-server's ratio to others."""
-    lines = [heads, ["---"] + ["--:"] * (len(heads) - 1)]
+    lines = [heads, ["---", *["--:"] * (len(heads) - 1)]]
     for workload, names in plan:
         measured = results[workload.title]
         unit = f" ({workload.unit})" if medians else ""
         lines.append([workload.title + unit, *(cell(measured[name]) for name in medians),
                       *(ratio(workload, measured, name) if name in names else ""
                         for name in ratios)])
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return "".join(f"| {' | '.join(cells)} |\n".replace("|  |", "| |") for cells in lines)
 
 
 METHOD = """
