@@ -237,7 +237,7 @@ def table(plan, results, medians, ratios, heads):
         lines.append([workload.title + unit, *(cell(measured[name]) for name in medians),
                       *(ratio(workload, measured, name) if name in names else ""
                         for name in ratios)])
-    return "".join(f"| {' | '.join(cells)} |\n".replace("|  |", "| |") for cells in lines)
+    return "".join(f"| {' | '.join(cells)} |\n".replace("  |", " |") for cells in lines)
 
 
 METHOD = """
