@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Measures echo-server beside other echo servers and writes results.md, or compares it with another
 build of echo-server (--against). `cmake --build build --target bench` does the former. With
-BENCH_QUICK in the environment it only tries that everything works."""
+BENCH_QUICK in the environment it only tries that everything works.
+
+Before two builds are compared, both should be copied with cp: a file that the linker has just
+written lies in other pages of the page cache, and its start takes a few per cent longer."""
 
 import argparse
 import dataclasses
