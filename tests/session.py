@@ -56,7 +56,7 @@ def is_ready(lines):
 
 
 def free_port():
-    """A free one, since another server may use port 10000. It has five digits, too."""
+    """A free one, since another server may use port 10000. It also has five digits."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -102,7 +102,7 @@ def without_chance(lines, port):
         elif "sending" in line:
             milliseconds += DELAY
         line = re.sub(r"^\d\d:\d\d:\d\d\.\d{3}", f"10:00:0{milliseconds / 1000:.3f}", line)
-        line = re.sub(r"in \d+\.\d{3} s", f"in {(milliseconds - 1000) / 1000:.3f} s", line)
+        line = re.sub(r"in \d+\.(\d+) s", lambda found: f"in {(milliseconds - 1000) / 1000:.{len(found[1])}f} s", line)
         rows += [line[start:start + COLUMNS] for start in range(0, len(line), COLUMNS)]  # As a terminal wraps it.
     return rows
 
