@@ -17,10 +17,6 @@ namespace {
 /// The value that CLI11 returns for an option without one. No argument can contain this character.
 const std::string missing{'\0'};
 
-std::string long_name(std::string_view names) {
-  return std::string(names.substr(names.find("--")));
-}
-
 }  // namespace
 
 // CLI11 splits the arguments, and does nothing else here. It could convert values, read environment
@@ -39,13 +35,14 @@ CommandLine::CommandLine(std::span<const Option> options, int argc, const char* 
   app_->option_defaults()->take_last();
   for (const Option& option : options) {
     const std::string names(option.names);
-    if (option.takes_value)  // But without one, it is `value` that says so, and not CLI11.
-      app_->add_option(names)->expected(0, 1)->default_str(missing);
-    else
-      app_->add_flag(names);
+    // expected(0, 1): a missing value is not an error of CLI11. `value` reports it.
+    const CLI::Option* const added =
+        option.takes_value ? app_->add_option(names)->expected(0, 1)->default_str(missing)
+                           : app_->add_flag(names);
+    known_.push_back({option.names.substr(option.names.find("--")), option.takes_value, added});
   }
-  for (const std::string argument : std::span(argv + 1, argv + argc))
-    add(argument, options);
+  for (int i = 1; i < argc; ++i)
+    add(argv[i]);
   std::ranges::reverse(arguments_);  // CLI11 takes them from the end.
   app_->parse(std::move(arguments_));
 }
@@ -53,36 +50,39 @@ CommandLine::CommandLine(std::span<const Option> options, int argc, const char* 
 CommandLine::~CommandLine() = default;
 
 /// Adds an argument for CLI11, or notes a misuse that CLI11 would understand as something else.
-void CommandLine::add(const std::string& argument, std::span<const Option> options) {
-  for (const Option& option : options) {
-    const std::string name = long_name(option.names);
-    const std::string one_dash = name.substr(1);
+void CommandLine::add(const std::string& argument) {
+  const std::string_view name = std::string_view(argument).substr(0, argument.find('='));
+  const bool has_value = name.size() < argument.size();
+  for (const Known& known : known_) {
     std::string misuse;
-    if (option.takes_value && argument == name + '=') {
-      // CLI11 would take the next argument as the value.
-      arguments_.insert(arguments_.end(), {name, ""});
+    if (name == known.name.substr(1))  // CLI11 would read -host as -h, which asks for help.
+      misuse = "use two dashes, as in -" + argument;
+    else if (name == known.name && has_value && !known.takes_value)
+      misuse = std::string(name) + " takes no value";
+    if (!misuse.empty()) {
+      misuse_ = misuse_.empty() ? "'" + argument + "': " + misuse : misuse_;
       return;
     }
-    if (!option.takes_value && argument.starts_with(name + '='))
-      misuse = name + " takes no value";
-    else if (argument == one_dash || argument.starts_with(one_dash + '='))
-      misuse = "use two dashes, as in -" + argument;  // CLI11 would read -host as -h, for help.
-    if (misuse.empty())
-      continue;
-    if (misuse_.empty())
-      misuse_ = "'" + argument + "': " + misuse;
-    return;
+    if (name == known.name && argument.size() == name.size() + 1) {
+      // CLI11 would take the next argument as the value of --host=.
+      arguments_.insert(arguments_.end(), {std::string(name), ""});
+      return;
+    }
   }
   arguments_.push_back(argument);
 }
 
-bool CommandLine::has(const std::string& name) const {
-  return app_->count(name) > 0;
+const CLI::Option& CommandLine::option(std::string_view name) const {
+  return *std::ranges::find(known_, name, &Known::name)->option;
 }
 
-Value CommandLine::value(const std::string& name) const {
-  const std::string text = app_->get_option(name)->results().back();
-  return text == missing ? Value{name, "", true} : Value{name, text};
+bool CommandLine::has(std::string_view name) const {
+  return option(name).count() > 0;
+}
+
+Value CommandLine::value(std::string_view name) const {
+  const std::string text = option(name).results().back();
+  return text == missing ? Value{std::string(name), "", true} : Value{std::string(name), text};
 }
 
 void CommandLine::check() const {

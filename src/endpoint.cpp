@@ -44,9 +44,10 @@ std::vector<Endpoint> resolve(const std::string& host, std::uint16_t port) {
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
   const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
-  const char* const reason = code == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(code);
-  if (code != 0)
+  if (code != 0) {
+    const char* const reason = code == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(code);
     throw std::runtime_error(fmt::format("resolve '{}': {}", host, reason));
+  }
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, ::freeaddrinfo);
 
   std::vector<Endpoint> endpoints;

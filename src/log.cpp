@@ -39,21 +39,13 @@ bool is_terminal() {
   return ::isatty(STDERR_FILENO) == 1;
 }
 
-/// Whether stderr is connected to the systemd journal: JOURNAL_STREAM then names its device and
-/// inode (systemd.exec(5)).
-bool is_journal() {
-  struct stat file {};
-  return ::fstat(STDERR_FILENO, &file) == 0 &&
-         variable("JOURNAL_STREAM") == fmt::format("{}:{}", file.st_dev, file.st_ino);
-}
-
 bool wants_colour() {
   const std::string_view terminal = variable("TERM");
   return is_terminal() && !terminal.empty() && terminal != "dumb" && variable("NO_COLOR").empty();
 }
 
 const char* pattern() {
-  if (is_journal())
+  if (is_stderr_journal())
     return "%l %v";
   return is_terminal() ? "%H:%M:%S.%e %^%l%$ %v" : "%Y-%m-%d %H:%M:%S.%e %^%l%$ %v";
 }
@@ -77,7 +69,8 @@ UniqueFd reopen_stderr() {
     return UniqueFd();
   constexpr int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
   UniqueFd reopened(::open("/proc/self/fd/2", flags));
-  // The terminal of another user, as after su(1), can still be opened under this name.
+  // If stderr is the controlling terminal, it has another name, under which it can be opened even
+  // if it belongs to another user, as after su(1).
   if (!reopened && ::tcgetsid(STDERR_FILENO) == ::getsid(0))
     reopened = UniqueFd(::open("/dev/tty", flags));
   return reopened;
@@ -101,9 +94,9 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
     append(message);
     const std::size_t size = unsent_.size();
     write_unsent();
-    const bool is_dropped = unsent_.size() == size;
-    dropped_ = is_dropped ? dropped_ + 1 : 0;
-    if (is_dropped)
+    const bool is_nothing_written = unsent_.size() == size;
+    dropped_ = is_nothing_written ? dropped_ + 1 : 0;
+    if (is_nothing_written)
       unsent_.clear();
   }
 
@@ -154,7 +147,7 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
   /// in a pipe, and for one byte in a terminal.
   const std::size_t max_write_ = reopened_ ? SIZE_MAX : is_terminal() ? 1 : PIPE_BUF;
   const bool is_coloured_ = wants_colour();
-  const bool is_journal_ = is_journal();
+  const bool is_journal_ = is_stderr_journal();
   /// Between two calls: the end of a line of which stderr, a terminal, took only the beginning.
   std::string unsent_;
   std::uint64_t dropped_ = 0;
@@ -180,6 +173,12 @@ void set_up_log(const std::string& level) {
 
 void log_unless_off(std::string_view line) {
   always->info("{}", line);
+}
+
+bool is_stderr_journal() {
+  struct stat file {};
+  return ::fstat(STDERR_FILENO, &file) == 0 &&
+         variable("JOURNAL_STREAM") == fmt::format("{}:{}", file.st_dev, file.st_ino);
 }
 
 std::string escaped(std::string_view text) {

@@ -6,9 +6,9 @@
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
-#include <cstdio>
 #include <exception>
 #include <iterator>
+#include <new>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -26,11 +26,12 @@ namespace {
 
 using echo::plural;
 
-/// Allocates no memory, because SIGUSR1 must work when memory is exhausted.
+/// "2 connections served, 31 bytes echoed, uptime 1.5 s". Allocates no memory, because SIGUSR1 must
+/// work when memory is exhausted.
 fmt::memory_buffer text_of(const echo::Totals& totals) {
   fmt::memory_buffer text;
   const auto out = std::back_inserter(text);
-  fmt::format_to(out, "{} connection{} served", totals.served, plural(totals.served));
+  fmt::format_to(out, "{} connection{} served", totals.accepted, plural(totals.accepted));
   if (totals.failed > 0)
     fmt::format_to(out, ", {} failed", totals.failed);
   if (totals.timed_out > 0)
@@ -41,20 +42,21 @@ fmt::memory_buffer text_of(const echo::Totals& totals) {
 }
 
 /// Stops first and logs afterwards, so that nothing about the log can delay the stop.
-void stop(echo::Server& server, int signal, std::chrono::milliseconds drain_timeout) {
-  const std::size_t open = server.totals().open;
+void on_stop(echo::Server& server, int signal, std::chrono::milliseconds drain_timeout) {
+  const std::size_t open = server.totals().open;  // Idle connections end right after the stop.
   server.stop();
   const char* const name = signal == SIGINT ? "SIGINT" : "SIGTERM";
-  if (open == 0)
+  if (open == 0) {
     spdlog::info("received {}, stopping", name);
-  else
-    spdlog::info("received {}, stopping: {} open connection{} {} s to finish; {} again to stop now",
-                 name, open, open == 1 ? " has" : "s have",
-                 std::chrono::duration<double>(drain_timeout).count(),
-                 signal == SIGINT ? "press Ctrl+C" : "send SIGTERM");
+    return;
+  }
+  const char* const connections = open == 1 ? "connection has" : "connections have";
+  const char* const again = signal == SIGINT ? "press Ctrl+C again" : "send SIGTERM again";
+  spdlog::info("received {}, stopping: {} open {} {} s to finish; {} to stop now", name, open,
+               connections, std::chrono::duration<double>(drain_timeout).count(), again);
 }
 
-void report(const echo::Server& server) {
+void on_usr1(const echo::Server& server) {
   const echo::Totals totals = server.totals();
   const fmt::memory_buffer text = text_of(totals);
   fmt::memory_buffer line;
@@ -63,9 +65,9 @@ void report(const echo::Server& server) {
   echo::log_unless_off({line.data(), line.size()});
 }
 
-/// The one line on stdout. A server without its line still serves: whoever does not read stdout may
-/// know the port from the command line.
-void announce(const std::string& address) {
+/// Prints the one line on stdout. If that fails, the server still serves: whoever does not read
+/// stdout may know the port from the command line.
+void announce_address(const std::string& address) {
   try {
     echo::announce("Listening on " + address + '\n');
   } catch (const std::system_error& error) {
@@ -87,37 +89,41 @@ void log_start(const echo::Options& options, const std::string& address) {
 }
 
 /// Returns the exit status.
-int serve(const echo::Options& options) {
+int run_server(const echo::Options& options) {
   echo::set_up_log(options.log_level);
   spdlog::debug("starting: host {}, port {}", echo::escaped(options.host), options.port);
   echo::raise_descriptor_limit();
   echo::Listener listener = echo::listen_on_first(echo::resolve(options.host, options.port));
-  if (options.max_connections == 0)
+  if (options.max_connections == 0)  // Then `connect` itself is to get no answer.
     listener.fill_backlog();
   const std::string address = listener.local_endpoint().to_string();
 
   echo::Server server(std::move(listener), options);
-  const std::jthread signals = echo::handle_signals(
-      [&](int signal) { stop(server, signal, options.drain_timeout); }, [&] { report(server); });
-  announce(address);
-  echo::notify_ready();
-  log_start(options, address);
-  server.run();
+  {
+    const std::jthread signals =
+        echo::handle_signals([&](int signal) { on_stop(server, signal, options.drain_timeout); },
+                             [&] { on_usr1(server); });
+    announce_address(address);
+    echo::notify_ready();
+    log_start(options, address);
+    server.run();
+  }  // The signal thread is joined, so that whatever it logs stands before the last line.
 
   const echo::Totals totals = server.totals();
   const fmt::memory_buffer text = text_of(totals);
   spdlog::info("stopped: {}", std::string_view(text.data(), text.size()));
   if (server.has_lost_listener())
     return 1;
-  // The verdict of --exit-after. Without it, or if a stop came first, clients do not matter.
-  const bool is_complete = totals.served == options.exit_after;
-  const bool has_failures = totals.failed > 0 || totals.timed_out > 0;
-  return is_complete && has_failures ? 3 : 0;
+  // The verdict of --exit-after on its clients, once all of them have been accepted. A connection
+  // that the drain timeout aborted says nothing about its client.
+  const bool is_complete = totals.accepted == options.exit_after;
+  return is_complete && totals.failed + totals.timed_out > 0 ? 3 : 0;
 }
 
 /// Prints an error, and returns `status`.
 int fail(int status, const std::string& text) {
-  std::fputs(("echo-server: " + text + '\n').c_str(), stderr);
+  const char* const priority = echo::is_stderr_journal() ? "<3>" : "";
+  echo::print_error(priority + ("echo-server: " + text + '\n'));
   return status;
 }
 
@@ -127,7 +133,8 @@ int inform(const std::string& text) {
     echo::print(text);
     return 0;
   } catch (const std::system_error& error) {
-    if (error.code().value() == EPIPE)  // As in `echo-server --help | head -1`: nobody reads it.
+    const int code = error.code().value();
+    if (code == EPIPE || code == ECONNRESET)  // Nobody reads it, as in `echo-server --help | head`.
       return 1;
     throw;
   }
@@ -140,9 +147,11 @@ int main(int argc, char** argv) {
     echo::ensure_standard_streams();
     echo::prepare_signals();
     const echo::Options options = echo::parse_options(argc, argv);
-    return options.information.empty() ? serve(options) : inform(options.information);
+    return options.information.empty() ? run_server(options) : inform(options.information);
   } catch (const echo::UsageError& error) {
     return fail(2, echo::escaped(error.what()) + "\nTry 'echo-server --help'.");
+  } catch (const std::bad_alloc&) {
+    return fail(1, "out of memory");
   } catch (const std::exception& error) {
     return fail(1, "cannot " + echo::escaped(error.what()));
   }

@@ -54,7 +54,7 @@ void end_process_by(int signal) {
 
 void wait_for_signals(const std::stop_token& token, const std::function<void(int)>& on_stop,
                       const std::function<void()>& on_usr1) {
-  // At the end of the program, the token asks this thread to end. SIGUSR1 then wakes sigwait.
+  // The destructor of the jthread requests a stop of the token. SIGUSR1 then wakes sigwait.
   const std::stop_callback wake(token,
                                 [self = ::pthread_self()] { ::pthread_kill(self, SIGUSR1); });
   std::optional<Clock::time_point> first_stop;
@@ -74,11 +74,29 @@ void wait_for_signals(const std::stop_token& token, const std::function<void(int
   }
 }
 
+/// Whether a write would not block, now or within 400 ms.
+bool has_room(int fd) noexcept {
+  pollfd writable{fd, POLLOUT, 0};
+  return retry([&] { return ::poll(&writable, 1, 400); }) == 1;
+}
+
+/// Lets the readers of stdout see end of file. The descriptor is not closed, because a client's
+/// socket could then take its number.
+void end_stdout() {
+  const UniqueFd null(
+      checked(retry([] { return ::open("/dev/null", O_RDWR | O_CLOEXEC); }), "open /dev/null"));
+  // Standard input as well: if it is the same socket as stdout, it would keep that socket open.
+  for (const int fd : {STDOUT_FILENO, STDIN_FILENO})
+    checked(retry([&] { return ::dup2(null.get(), fd); }), "replace the standard streams");
+}
+
 }  // namespace
 
 void ensure_standard_streams() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-    if (::fcntl(fd, F_GETFD) == -1)  // open returns the lowest free number, which is this one.
+    // open returns the lowest free number, which is this one. It is opened for reading only, so
+    // that a write to a stream that was closed still fails.
+    if (::fcntl(fd, F_GETFD) == -1)
       checked(retry([] { return ::open("/dev/null", O_RDONLY); }), "open /dev/null");
 }
 
@@ -100,16 +118,21 @@ void print(std::string_view text) {
   }
 }
 
+void print_error(std::string_view text) noexcept {
+  if (has_room(STDERR_FILENO))
+    retry([&] { return ::write(STDERR_FILENO, text.data(), text.size()); });
+}
+
 void announce(std::string_view line) {
-  pollfd writable{STDOUT_FILENO, POLLOUT, 0};
-  if (retry([&] { return ::poll(&writable, 1, 400); }) != 1)
-    throw std::system_error(EAGAIN, std::system_category(), "write to stdout");
-  print(line);
-  const UniqueFd null(
-      checked(retry([] { return ::open("/dev/null", O_RDWR | O_CLOEXEC); }), "open /dev/null"));
-  // Standard input as well: if it is the same socket as stdout, it would keep that socket open.
-  for (const int fd : {STDOUT_FILENO, STDIN_FILENO})
-    checked(retry([&] { return ::dup2(null.get(), fd); }), "close stdout");
+  try {
+    if (!has_room(STDOUT_FILENO))
+      throw std::system_error(EAGAIN, std::system_category(), "write to stdout");
+    print(line);
+  } catch (const std::system_error&) {
+    end_stdout();  // Its reader must not wait for a line that does not come.
+    throw;
+  }
+  end_stdout();
 }
 
 void notify_ready() noexcept {
@@ -117,7 +140,7 @@ void notify_ready() noexcept {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   const std::string_view name = path != nullptr ? path : "";
-  if (name.empty() || name.size() >= sizeof(address.sun_path))
+  if (name.empty() || name.size() > sizeof(address.sun_path))
     return;
   std::ranges::copy(name, address.sun_path);
   if (name.front() == '@')  // An abstract name, which begins with a zero byte (unix(7)).
@@ -125,8 +148,9 @@ void notify_ready() noexcept {
   const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
   const UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   constexpr std::string_view message = "READY=1";
-  ::sendto(fd.get(), message.data(), message.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
-           reinterpret_cast<const sockaddr*>(&address), length);
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0 &&
+      has_room(fd.get()))
+    ::send(fd.get(), message.data(), message.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 void raise_descriptor_limit() noexcept {
@@ -139,6 +163,7 @@ void raise_descriptor_limit() noexcept {
 
 std::jthread handle_signals(std::function<void(int)> on_stop, std::function<void()> on_usr1) {
   ::pthread_sigmask(SIG_BLOCK, &handled_signals, nullptr);
+  ::signal(SIGUSR1, SIG_DFL);  // From now on the mask protects from its default action.
   try {
     return std::jthread(wait_for_signals, std::move(on_stop), std::move(on_usr1));
   } catch (const std::system_error& error) {

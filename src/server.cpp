@@ -61,11 +61,9 @@ void Server::keep_workers() {
       return;
     try {
       std::thread(&Server::work, this).detach();
-      ++workers_;  // In time: the first thing that the new thread does is to wait for the lock.
+      ++workers_;  // The new thread does not see the old value: it first waits for this lock.
     } catch (const std::exception& error) {
-      lock.unlock();
-      pause_after_error("start a thread", error, false);
-      lock.lock();
+      pause_after_error(lock, "start a thread", error);
     }
   }
 }
@@ -73,18 +71,19 @@ void Server::keep_workers() {
 /// Waits until the last worker has ended.
 void Server::drain() {
   std::unique_lock lock(mutex_);
-  const auto none_is_left = [this] { return workers_ == 0; };
-  // Without a stop, as after `exit_after`, connections may last as long as they like.
-  changed_.wait(lock, stop_.get_token(), none_is_left);
-  // From a stop on, they have the drain timeout. (If none is left, this returns immediately.)
-  if (!changed_.wait_until(lock, Clock::now() + options_.drain_timeout, none_is_left))
+  const auto all_have_ended = [this] { return workers_ == 0; };
+  // After `exit_after`, connections may last as long as they like, unless a stop is requested.
+  changed_.wait(lock, stop_.get_token(), all_have_ended);
+  // From a stop on, they have the drain timeout.
+  const auto deadline = Clock::now() + options_.drain_timeout;
+  if (!changed_.wait_until(lock, deadline, all_have_ended))
     abort_.request_stop();
-  changed_.wait(lock, none_is_left);
+  changed_.wait(lock, all_have_ended);
 }
 
 /// The life of a worker. Its thread is detached: instead of being joined, it counts itself out.
 void Server::work() {
-  while (std::optional<Socket> client = accept())
+  while (std::optional<Client> client = accept())
     serve(std::move(*client));
   const std::lock_guard lock(mutex_);
   --workers_;
@@ -92,43 +91,51 @@ void Server::work() {
   changed_.notify_all();
 }
 
-/// Returns the next client, or nothing if this worker is to end.
-std::optional<Socket> Server::accept() {
+/// Returns the next client, counted in, or nothing if this worker is to end.
+std::optional<Server::Client> Server::accept() {
   while (may_accept()) {
     try {
-      if (std::optional<Socket> client = listener_.accept())
-        return client;
+      // With only_first, the numbers must follow the order of acceptance. So only one worker at a
+      // time may be between `accept` and `count_in`.
+      std::unique_lock order(accept_order_, std::defer_lock);
+      if (options_.only_first != Options::never)
+        order.lock();
+      if (std::optional<Socket> socket = listener_.accept())
+        return Client{std::move(*socket), count_in()};
       note_lost_listener();
     } catch (const std::exception& error) {
-      pause_after_error("accept", error, true);
+      std::unique_lock lock(mutex_);
+      ++retrying_;
+      pause_after_error(lock, "accept", error);
+      --retrying_;
     }
   }
   return std::nullopt;
 }
 
-void Server::serve(Socket client) {
-  const Arrival arrival = count_in();
-  log_arrival(arrival, client);
-  Session session(std::move(client),
-                  arrival.number <= options_.only_first ? options_ : later_options_,
+void Server::serve(Client client) {
+  log_arrival(client);
+  const bool has_faults = client.arrival.number <= options_.only_first;
+  Session session(std::move(client.socket), has_faults ? options_ : later_options_,
                   stop_.get_token(), abort_.get_token(), echoed_);
   const Session::End end = session.run();
   if (count_out(end))
     spdlog::debug("waiting for a connection");
-  // After the count: when a client sees that its connection is closed, the totals agree.
+  // After the count, so that a client that sees the close is no longer counted as open.
   session.close(end);
 }
 
 Server::Arrival Server::count_in() {
   const std::lock_guard lock(mutex_);
-  ++totals_.served;
+  ++totals_.accepted;
   ++totals_.open;
   if (is_closing() || is_worker_missing())
     changed_.notify_all();
-  return {totals_.served, totals_.open, is_closing(), std::exchange(in_trouble_, false)};
+  return {totals_.accepted, totals_.open, is_closing(), std::exchange(in_trouble_, false)};
 }
 
-/// Returns whether this makes room for another connection.
+/// Returns whether this makes room for another connection. Notifies nobody, because the number of
+/// workers that are needed does not grow: this worker waits for a client next.
 bool Server::count_out(Session::End end) {
   const std::lock_guard lock(mutex_);
   const bool was_full = totals_.open == options_.max_connections;
@@ -138,21 +145,22 @@ bool Server::count_out(Session::End end) {
   return was_full && !is_closing();
 }
 
-void Server::log_arrival(const Arrival& arrival, const Socket& client) const {
+void Server::log_arrival(const Client& client) const {
+  const Arrival& arrival = client.arrival;
   if (arrival.ends_trouble)  // At the level of the error, so that its readers see that it is over.
     spdlog::error("accepting connections again");
-  spdlog::info("connection accepted from {} ({} open)", client.peer(), arrival.open);
+  spdlog::info("connection accepted from {} ({} open)", client.socket.peer(), arrival.open);
   if (arrival.is_closing)
     return;
   if (arrival.open < options_.max_connections)
-    spdlog::debug("waiting for a connection");
-  else if (options_.max_connections > 1)  // With 1, every connection would be worth a warning.
+    spdlog::debug("waiting for a connection");  // Other workers do, or will as soon as they run.
+  else if (options_.max_connections > 1)  // With 1, the limit is how the server is meant to work.
     spdlog::warn("connection limit of {} reached, further clients have to wait", arrival.open);
 }
 
 /// Whether no further connection is to be accepted. The caller holds mutex_.
 bool Server::is_closing() const {
-  return stop_.stop_requested() || lost_listener_ || totals_.served == options_.exit_after;
+  return stop_.stop_requested() || lost_listener_ || totals_.accepted == options_.exit_after;
 }
 
 /// Workers without a client, including those that pause. The caller holds mutex_.
@@ -160,12 +168,13 @@ std::size_t Server::waiting() const {
   return workers_ - totals_.open;
 }
 
-/// The connections that were accepted, and those for which a worker waits. This is never more than
-/// `exit_after`: a worker is started only while it is less, and a worker that returns from a client
-/// ends if its own waiting would make it more. So exactly `exit_after` connections are accepted,
-/// and no worker is left waiting after the last one. The caller holds mutex_.
+/// The connections that were accepted, plus those for which a worker waits. With `exit_after`, no
+/// worker may wait for a connection that is one too many: a worker is started only while this is
+/// less, and a worker that has returned from a client ends if its own waiting makes it more. So
+/// exactly `exit_after` connections are accepted, and nobody is left in `accept` after the last
+/// one. The caller holds mutex_.
 std::uint64_t Server::claimed() const {
-  return totals_.served + waiting();
+  return totals_.accepted + waiting();
 }
 
 /// The caller holds mutex_.
@@ -194,27 +203,25 @@ void Server::note_lost_listener() {
       "connections to finish");
 }
 
-/// Reports that a worker could not accept, or that the foreman could not start a worker, and
-/// pauses before the next attempt. While another worker is blocked in `accept`, clients are still
-/// served, and nothing is reported. (A worker that is blocked there cannot run out of file
-/// descriptors: accept4 reserves one before it blocks.)
-void Server::pause_after_error(const char* action, const std::exception& error, bool is_worker) {
-  std::unique_lock lock(mutex_);
-  retrying_ += is_worker ? 1 : 0;
-  const bool somebody_accepts = retrying_ < waiting();
+/// Reports that a worker could not accept, or that the foreman could not start a worker, and pauses
+/// before the next attempt. While any worker is blocked in `accept`, clients are still served, and
+/// nothing is reported. (Such a worker has what it needs: accept4 reserves a file descriptor before
+/// it blocks.) The caller holds mutex_, and a worker has counted itself in retrying_.
+void Server::pause_after_error(std::unique_lock<std::mutex>& lock, const char* action,
+                               const std::exception& error) {
+  const bool somebody_accepts = waiting() > retrying_;
   const bool is_too_soon = last_report_ && Clock::now() - *last_report_ < report_pause;
   if (!somebody_accepts && !is_too_soon && !is_closing()) {
     last_report_ = Clock::now();
-    in_trouble_ = true;
     lock.unlock();
     const auto* const failed_call = dynamic_cast<const std::system_error*>(&error);
-    const int code = failed_call != nullptr ? failed_call->code().value() : ENOMEM;
+    const int code = failed_call != nullptr ? failed_call->code().value() : ENOMEM;  // bad_alloc
     spdlog::error("cannot {}: {}{}; retrying", action, std::strerror(code),
                   code == EMFILE ? " (see ulimit -n)" : "");
     lock.lock();
+    in_trouble_ = true;  // Not earlier, because the end of the trouble is logged after it.
   }
   changed_.wait_for(lock, stop_.get_token(), retry_pause, [this] { return is_closing(); });
-  retrying_ -= is_worker ? 1 : 0;
 }
 
 Totals Server::totals() const {

@@ -52,7 +52,7 @@ std::size_t buffer_size(const Options& options) {
 }
 
 void sleep_or_stop(const std::stop_token& stop, milliseconds time) {
-  std::mutex mutex;
+  std::mutex mutex;  // Protects nothing; the condition variable needs one.
   std::unique_lock lock(mutex);
   std::condition_variable_any never_notified;
   never_notified.wait_for(lock, stop, time, [] { return false; });
@@ -89,13 +89,12 @@ Session::End Session::converse() {
   buffer_ = {memory_.get(), size};
 
   greet();
-  echo();
-  const bool is_stopped = stop_.stop_requested();
-  // Otherwise the kernel delivers the rest after the close. But with exit_after, the exit status
-  // depends on whether it could.
-  const bool must_deliver = is_stopped || is_at_limit() || options_.exit_after != Options::never;
-  if (must_deliver && !finish())
-    return End::aborted;
+  const bool has_client_ended = echo();
+  const bool is_stopped = !has_client_ended && stop_.stop_requested();
+  // A client that has ended by itself need not be waited for, because the kernel delivers the rest
+  // after the close. The exception is exit_after, since its exit status tells whether that worked.
+  if (is_at_limit() || is_stopped || options_.exit_after != Options::never)
+    finish(has_client_ended);
   if (is_at_limit()) {
     discard_until_closed();
     return End::by_option;
@@ -111,43 +110,49 @@ void Session::greet() {
   spdlog::debug("sending the greeting to {}: {:?}", socket_.peer(), text);
   text += '\n';
   std::span<const std::byte> rest = std::as_bytes(std::span(text));
-  while (!rest.empty() && !abort_.stop_requested())
-    rest = rest.subspan(socket_.send(rest));
+  while (!rest.empty())
+    rest = rest.subspan(send(rest));
 }
 
-/// The echo until end of file, the limit or a stop.
-void Session::echo() {
+/// Echoes until the client closes its sending side, until the limit, or until a stop. Returns
+/// whether it was the client that ended the echo.
+bool Session::echo() {
   while (!is_at_limit() && !stop_.stop_requested()) {
     const std::size_t size = receive(0);
     if (size == 0) {
-      is_heard_ = is_heard_ || !stop_.stop_requested();  // A stop looks like end of file here.
-      return;
+      if (stop_.stop_requested())  // This looks like end of file: see `run`.
+        return false;
+      is_heard_ = true;
+      return true;
     }
     if (options_.delay > 0ms)
       sleep_or_stop(stop_, options_.delay);
     send_back(size);
   }
+  return false;
 }
 
-/// Waits until the client's kernel has acknowledged everything that was sent, and, if the limit was
-/// not reached, until nothing more is to be expected from the client. What arrives in the meantime
-/// is sent back as far as the limit allows: a client may send everything before it starts to read.
-/// Returns false if an abort came first.
+/// Waits until the client's kernel has acknowledged everything that was sent. If neither the client
+/// nor the limit has ended the echo, also waits until the client is quiet. What arrives in the
+/// meantime is sent back as far as the limit allows: a client may send everything before it starts
+/// to read. Throws if the connection breaks or the session is aborted.
 ///
-/// Why this must come before the server closes a connection: a byte that arrives after the close is
-/// answered with a reset (RFC 9293, 3.10.7.4), and a reset destroys what is still on its way to the
-/// client.
-bool Session::finish() {
+/// This must come before the server closes a connection, because a byte that arrives after the
+/// close is answered with a reset (RFC 9293, 3.10.7.4), which destroys what is still on its way to
+/// the client.
+void Session::finish(bool has_client_ended) {
   for (milliseconds pause = 1ms;;) {
-    // In this order: what arrives after the second line is then known to be unanswered.
     const bool is_delivered = socket_.unacknowledged() == 0;
-    const bool is_over = is_at_limit() || is_quiet();
+    if (is_delivered && (has_client_ended || is_at_limit()))
+      return;
+    const bool was_quiet = is_quiet();
+    // Last, so that it finds what arrived during the two looks.
     const std::size_t arrived = receive(MSG_DONTWAIT);
-    const std::size_t sent = send_back(arrived);
-    if (is_delivered && sent == 0 && (is_at_limit() || (is_over && arrived == 0)))
-      return true;
-    if (abort_.stop_requested())
-      return false;
+    if (is_delivered && was_quiet && arrived == 0)
+      return;
+    send_back(arrived);
+    socket_.check();
+    throw_if_aborted();
     if (arrived == 0) {
       sleep_or_stop(abort_, pause);
       pause = std::min(2 * pause, max_pause);
@@ -167,7 +172,8 @@ bool Session::is_quiet() const {
   return silence >= min_silence && silence >= 2 * microseconds(tcp.tcpi_rtt);
 }
 
-/// The option has done its work. Whatever the client does now, or whatever fails, changes nothing.
+/// What comes after the limit. The option has done its work: whatever the client does now, and
+/// whatever fails, changes nothing.
 void Session::discard_until_closed() {
   if (options_.reset_after != Options::never)
     return;  // `close` sends the reset.
@@ -187,31 +193,42 @@ void Session::discard_until_closed() {
 std::size_t Session::receive(int flags) {
   for (std::size_t size = 0;;) {
     const auto chunk = buffer_.subspan(size, options_.chunk_size);
-    const std::size_t received = socket_.receive(chunk, size == 0 ? flags : MSG_DONTWAIT);
+    const std::size_t received = socket_.receive(chunk, flags);
     log_chunk(chunk.first(received));
     is_heard_ = is_heard_ || received > 0;
     size += received;
     const bool has_room = buffer_.size() - size >= options_.chunk_size;
     if (received < chunk.size() || !has_room)
       return size;
+    flags = MSG_DONTWAIT;
   }
 }
 
-/// Sends back the first `size` bytes of the buffer, as far as the limit allows. Returns how many
-/// bytes those are. They are all sent, unless the session is aborted.
-std::size_t Session::send_back(std::size_t size) {
+/// Sends back the first `size` bytes of the buffer, as far as the limit allows.
+void Session::send_back(std::size_t size) {
   const auto allowed = std::min<std::uint64_t>(size, options_.limit() - echoed_);
   std::span<const std::byte> rest = buffer_.first(static_cast<std::size_t>(allowed));
   if (!rest.empty())
     spdlog::debug("sending data back to {}: {} byte{}", socket_.peer(), rest.size(),
                   plural(rest.size()));
-  while (!rest.empty() && !abort_.stop_requested()) {
-    const std::size_t sent = socket_.send(rest);
+  while (!rest.empty()) {
+    const std::size_t sent = send(rest);
     echoed_ += sent;
     echoed_by_all_ += sent;
     rest = rest.subspan(sent);
   }
-  return static_cast<std::size_t>(allowed);
+}
+
+/// Returns how many bytes the kernel took. An abort must not go unnoticed here: otherwise the
+/// connection could be closed as if everything had been sent.
+std::size_t Session::send(std::span<const std::byte> data) {
+  throw_if_aborted();
+  return socket_.send(data);
+}
+
+void Session::throw_if_aborted() const {
+  if (abort_.stop_requested())
+    throw std::system_error(ECANCELED, std::system_category());
 }
 
 /// --reset-after 0 waits until the client has been heard. A reset right after `accept` would reach
@@ -226,23 +243,24 @@ Session::End Session::end_by(int error) const {
     return End::aborted;
   if (options_.idle_timeout > 0ms && (error == EAGAIN || error == ETIMEDOUT))
     return End::timed_out;
-  if (!is_heard_ && (error == ECONNRESET || error == EPIPE))  // As many health checks do.
-    return End::no_more_data;
-  return End::failed;
+  // Many health checks reset the connection before they send a byte. But a client that has not
+  // received the whole greeting has failed.
+  const bool is_reset = error == ECONNRESET || error == EPIPE;
+  return is_reset && !is_heard_ && socket_.unacknowledged() == 0 ? End::no_more_data : End::failed;
 }
 
 void Session::close(End end) {
   switch (end) {
     case End::aborted:
-      // End of file would look like the end of the echo.
-      socket_.reset_when_closed();
+      socket_.reset_when_closed();  // End of file would look like the end of the echo.
       break;
     case End::by_option:
       if (options_.reset_after != Options::never)
         socket_.reset_when_closed();
       break;
     case End::stopped:
-      // If unread bytes turn the close into a reset, the client has seen end of file before.
+      // The client then sees end of file even if a byte arrives right before the close, which turns
+      // the close into a reset.
       socket_.shutdown(SHUT_WR);
       break;
     case End::no_more_data:

@@ -34,6 +34,8 @@ void Session::log_chunk(std::span<const std::byte> chunk) const {
 }
 
 std::string_view Session::words_for(End end) const {
+  const bool closes = options_.close_after != Options::never;
+  const bool resets = options_.reset_after != Options::never;
   switch (end) {
     case End::no_more_data:
       return "";
@@ -41,21 +43,20 @@ std::string_view Session::words_for(End end) const {
       return "closed by shutdown";
     case End::aborted:
       return "reset by shutdown";
+    case End::by_option:
+      return closes   ? "closed by --close-after"
+             : resets ? "reset by --reset-after"
+                      : "stalled by --stall-after";
     case End::timed_out:
       return "timed out";
     case End::failed:
       return "failed: ";
-    case End::by_option:
-      break;
   }
-  if (options_.close_after != Options::never)
-    return "closed by --close-after";
-  return options_.reset_after != Options::never ? "reset by --reset-after"
-                                                : "stalled by --stall-after";
+  return "";  // Not reached: GCC does not know that an enum has no other value.
 }
 
-/// Logs how the connection ended, and returns `end`. Allocates no memory, because that may be what
-/// is missing.
+/// Logs how the connection ended. Returns `end`, for the convenience of `run`. Allocates no memory,
+/// because that may be what is missing.
 Session::End Session::log_end(End end, std::string_view reason) const {
   const std::chrono::duration<double> connected = std::chrono::steady_clock::now() - start_;
   const tcp_info tcp = socket_.info();
@@ -66,7 +67,7 @@ Session::End Session::log_end(End end, std::string_view reason) const {
   else
     fmt::format_to(out, "connection from {} {}{}", socket_.peer(), words_for(end),
                    end == End::failed ? reason : "");
-  fmt::format_to(out, " ({} byte{} in {:.3f} s, rtt {:.2f} ms, mss {}", echoed_, plural(echoed_),
+  fmt::format_to(out, " ({} byte{} in {:.2f} s, rtt {:.2f} ms, mss {}", echoed_, plural(echoed_),
                  connected.count(), tcp.tcpi_rtt / 1000.0, tcp.tcpi_snd_mss);
   if (tcp.tcpi_total_retrans > 0)
     fmt::format_to(out, ", {} retransmitted", tcp.tcpi_total_retrans);

@@ -70,13 +70,16 @@ std::size_t Socket::send(std::span<const std::byte> data) {
   return static_cast<std::size_t>(checked(count, "send"));
 }
 
-std::size_t Socket::unacknowledged() {
-  // SIOCOUTQ does not tell whether the connection is broken, but an empty send does. SO_ERROR would
-  // not do: it also reports errors that TCP survives (RFC 1122, 4.2.3.9).
-  send({});
+std::size_t Socket::unacknowledged() const noexcept {
   int count = 0;
   ::ioctl(fd_.get(), SIOCOUTQ, &count);  // If a sandbox refuses it, nothing is waited for.
   return static_cast<std::size_t>(count);
+}
+
+void Socket::check() {
+  // An empty send sends nothing, but fails on a broken connection. SO_ERROR would not do: it also
+  // reports errors that TCP survives (RFC 1122, 4.2.3.9).
+  send({});
 }
 
 void Socket::reset_when_closed() noexcept {
@@ -120,8 +123,8 @@ Listener::Listener(Endpoint endpoint) {
     throw std::runtime_error(action + ": " + std::strerror(EACCES) +
                              " (ports below 1024 need root or CAP_NET_BIND_SERVICE)");
   checked(bound, action.c_str());
-  // The kernel shortens the backlog to net.core.somaxconn. SOMAXCONN would be too small: it is a
-  // constant of the C library.
+  // The kernel reduces this to net.core.somaxconn. SOMAXCONN is a constant of the C library, and
+  // may be smaller than that.
   checked(::listen(fd_.get(), INT_MAX), action.c_str());
 }
 
@@ -136,8 +139,9 @@ void Listener::fill_backlog() {
   backlog_filler_ = UniqueFd(checked(::socket(own.storage.ss_family, type, 0), "fill the backlog"));
   // If another client has just taken the place, this connection gets no answer either. That is why
   // it must not be waited for.
-  if (::connect(backlog_filler_.get(), own.address(), own.length) == -1 && errno != EINPROGRESS)
-    checked(-1, "fill the backlog");
+  const int connected = ::connect(backlog_filler_.get(), own.address(), own.length);
+  if (connected == -1 && errno != EINPROGRESS)
+    checked(connected, "fill the backlog");
 }
 
 std::optional<Socket> Listener::accept() {
@@ -155,7 +159,7 @@ std::optional<Socket> Listener::accept() {
 }
 
 Listener listen_on_first(const std::vector<Endpoint>& endpoints) {
-  for (std::size_t i = 0;; ++i) {
+  for (std::size_t i = 0;; ++i) {  // Ends by a return, or by the exception for the last endpoint.
     try {
       return Listener(endpoints.at(i));
     } catch (const std::runtime_error& error) {

@@ -47,7 +47,7 @@ std::uint64_t parse_number(const Value& value, std::uint64_t min, std::uint64_t 
   std::uint64_t digits = 0;
   const char* const end = value.text.data() + value.text.size();
   const auto [rest, error] = std::from_chars(value.text.data(), end, digits);
-  const auto unit = std::ranges::find(units, lower({rest, end}), &Unit::first);
+  const auto unit = std::ranges::find(units, lower(std::string(rest, end)), &Unit::first);
   if (error != std::errc() || unit == units.end() || digits > max / unit->second ||
       digits * unit->second < min)
     value.reject(accepted);
@@ -72,7 +72,8 @@ std::string parse_host(const Value& value) {
   // A single colon, or one after a bracket, separates a port. A slash is part of a URL. A number
   // alone would be an IPv4 address to getaddrinfo, but is meant as a port.
   const bool is_number = host.find_first_not_of("0123456789") == host.npos;
-  if (is_number || std::ranges::count(host, ':') == 1 || host.find_first_of("/]*") != host.npos)
+  if (host.empty() || is_number || std::ranges::count(host, ':') == 1 ||
+      host.find_first_of("/]*") != host.npos)
     value.reject(
         "an IPv4 or IPv6 address or a host name (:: or 0.0.0.0 for all addresses; "
         "give the port with --port)");

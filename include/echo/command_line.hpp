@@ -11,7 +11,8 @@
 
 namespace CLI {
 class App;
-}
+class Option;
+}  // namespace CLI
 
 namespace echo {
 
@@ -29,18 +30,27 @@ class CommandLine {
   ~CommandLine();
 
   /// Whether an option was given. Options are named by their long name: "--port".
-  bool has(const std::string& name) const;
+  bool has(std::string_view name) const;
 
   /// The last value that was given to an option. Only if `has(name)`.
-  Value value(const std::string& name) const;
+  Value value(std::string_view name) const;
 
   /// Throws UsageError for the first argument that is no option and no value of one.
   void check() const;
 
  private:
-  void add(const std::string& argument, std::span<const Option> options);
+  /// An option by its long name.
+  struct Known {
+    std::string_view name;
+    bool takes_value;
+    const CLI::Option* option;
+  };
+
+  void add(const std::string& argument);
+  const CLI::Option& option(std::string_view name) const;
 
   std::unique_ptr<CLI::App> app_;
+  std::vector<Known> known_;
   std::vector<std::string> arguments_;
   std::string misuse_;  ///< What `check` throws, if it is already known.
 };

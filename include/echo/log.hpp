@@ -16,6 +16,10 @@ void set_up_log(const std::string& level);
 /// Logs `line` as "info", at every level except "off".
 void log_unless_off(std::string_view line);
 
+/// Whether stderr is connected to the systemd journal: JOURNAL_STREAM then names its device and
+/// inode (systemd.exec(5)).
+bool is_stderr_journal();
+
 /// `text` on one line and harmless to a terminal: control characters, invalid UTF-8, quotes and
 /// backslashes are written as escape sequences.
 std::string escaped(std::string_view text);

@@ -12,7 +12,7 @@
 namespace echo {
 
 /// What the command line and the environment ask for, checked. The defaults that users see are in
-/// the table in options.cpp, and `parse_options({})` returns them.
+/// the table in options.cpp; those here only keep a field from being undefined.
 struct Options {
   static constexpr std::uint64_t never = echo::never;
 

@@ -21,9 +21,12 @@ void prepare_signals();
 /// Writes all of `text` to stdout. Throws std::system_error "write to stdout: <reason>".
 void print(std::string_view text);
 
-/// Prints `line`. Then the standard input and output become /dev/null, so that a reader of stdout
-/// sees end of file. Gives up if nobody makes room for the line within 400 ms. Throws as `print`
-/// does, or "open /dev/null: <reason>".
+/// Writes `text` to stderr, or gives up if nobody makes room for it within 400 ms.
+void print_error(std::string_view text) noexcept;
+
+/// Prints `line`, or gives up if nobody makes room for it within 400 ms. In either case, standard
+/// input and output then become /dev/null, so that a reader of stdout sees end of file. Throws as
+/// `print` does, or "open /dev/null: <reason>".
 void announce(std::string_view line);
 
 /// Tells a service manager that clients can connect: READY=1 to NOTIFY_SOCKET (sd_notify(3)). Does

@@ -20,7 +20,7 @@ namespace echo {
 /// What a server has done so far.
 struct Totals {
   std::size_t open = 0;         ///< Connections that have not ended.
-  std::uint64_t served = 0;     ///< Connections that were accepted, including the open ones.
+  std::uint64_t accepted = 0;   ///< Connections, including the open ones.
   std::uint64_t failed = 0;     ///< Connections that ended with an error.
   std::uint64_t timed_out = 0;  ///< Connections that the idle timeout ended.
   std::uint64_t echoed = 0;     ///< Bytes that were sent back.
@@ -53,30 +53,35 @@ class Server {
  private:
   using Clock = std::chrono::steady_clock;
 
-  /// What the log tells about a connection that was just accepted.
+  /// The state at the moment in which a connection was accepted, for the log.
   struct Arrival {
     std::uint64_t number;  ///< In the order in which connections are accepted, from 1.
     std::size_t open;
     bool is_closing;    ///< No further connection will be accepted.
-    bool ends_trouble;  ///< An error of `accept` or of starting a thread was logged before.
+    bool ends_trouble;  ///< The log said that no connection could be accepted.
+  };
+  struct Client {
+    Socket socket;
+    Arrival arrival;
   };
 
   void keep_workers();
   void drain();
   void work();
-  std::optional<Socket> accept();
-  void serve(Socket client);
+  std::optional<Client> accept();
+  void serve(Client client);
 
   Arrival count_in();
   bool count_out(Session::End end);
-  void log_arrival(const Arrival& arrival, const Socket& client) const;
+  void log_arrival(const Client& client) const;
   bool is_closing() const;
   bool is_worker_missing() const;
   bool may_accept() const;
   std::size_t waiting() const;
   std::uint64_t claimed() const;
   void note_lost_listener();
-  void pause_after_error(const char* action, const std::exception& error, bool is_worker);
+  void pause_after_error(std::unique_lock<std::mutex>& lock, const char* action,
+                         const std::exception& error);
 
   Listener listener_;
   const Options options_;
@@ -86,6 +91,7 @@ class Server {
   std::stop_source abort_;  ///< Ends what is still open when the drain timeout has expired.
   std::atomic<std::uint64_t> echoed_ = 0;
 
+  std::mutex accept_order_;  ///< See `accept`. Never locked while mutex_ is held.
   std::condition_variable_any changed_;
   mutable std::mutex mutex_;  ///< Protects everything below. Nothing is logged while it is held.
   Totals totals_;             ///< Without `echoed` and `uptime`, which `totals()` adds.

@@ -52,11 +52,13 @@ class Session {
  private:
   End converse();
   void greet();
-  void echo();
-  bool finish();
+  bool echo();
+  void finish(bool has_client_ended);
   void discard_until_closed();
   std::size_t receive(int flags);
-  std::size_t send_back(std::size_t size);
+  void send_back(std::size_t size);
+  std::size_t send(std::span<const std::byte> data);
+  void throw_if_aborted() const;
   bool is_at_limit() const;
   bool is_quiet() const;
   End end_by(int error) const;

@@ -17,6 +17,10 @@
 
 namespace echo {
 
+/// How long `Socket::send` waits for room before it returns, so that its caller can see that it is
+/// to give up. No call wakes a thread that is blocked in send(2) without sending end of file, too.
+constexpr std::chrono::milliseconds send_patience{100};
+
 /// A connected, blocking TCP stream. One thread receives and sends. Any thread may call `shutdown`
 /// while the socket lives. A system call that fails is thrown as std::system_error, whose text is
 /// the action and the reason: "receive: Connection reset by peer".
@@ -41,8 +45,11 @@ class Socket {
   std::size_t send(std::span<const std::byte> data);
 
   /// How many of the bytes sent have not been acknowledged by the peer's kernel (SIOCOUTQ in
-  /// tcp(7)). Throws if the connection is broken, so that 0 means that all of them were delivered.
-  std::size_t unacknowledged();
+  /// tcp(7)). If the result is 0, they were delivered, even if the connection has broken since.
+  std::size_t unacknowledged() const noexcept;
+
+  /// Throws if the connection is broken.
+  void check();
 
   /// SHUT_RD ends a blocked `receive` as soon as it has read what had already arrived; SHUT_WR
   /// sends end of file (shutdown(2)). Does nothing if the connection no longer exists.
@@ -68,10 +75,6 @@ class Socket {
   UniqueFd fd_;
   std::string peer_;
 };
-
-/// How long `Socket::send` waits for room before it returns, so that its caller can see that it is
-/// to give up. No call wakes a thread that is blocked in send(2) without sending end of file, too.
-constexpr std::chrono::milliseconds send_patience{100};
 
 /// A listening TCP socket. Any number of threads may use it at the same time.
 class Listener {
