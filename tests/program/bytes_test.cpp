@@ -6,6 +6,7 @@
 
 #include "client.hpp"
 #include "matchers.hpp"
+#include "process.hpp"
 #include "sandbox.hpp"
 #include "server.hpp"
 

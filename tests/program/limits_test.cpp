@@ -1,5 +1,8 @@
 // How many connections: --max-connections, file descriptors, threads; and that nothing leaks.
 
+#include <signal.h>
+#include <sys/resource.h>
+
 #include <chrono>
 #include <cstddef>
 #include <string>
@@ -149,20 +152,6 @@ TEST_CASE("memory that is missing for a client closes its connection and no othe
   CHECK(first.exchange("still here") == "still here");
   server.lift_limit(RLIMIT_AS);
   CHECK(Client(server.port()).exchange("next") == "next");
-}
-
-TEST_CASE("memory that is short does not change the name of an error", "[limits]") {
-  need_own_memory();
-  Server server({"--idle-timeout", "500ms", "--max-connections", "9"});
-  Client first = served_client(server.port());  // Without it eight workers would do.
-  wait_for_workers(server, 9);
-  // Enough for what is asked for, but not for what malloc would like to have besides.
-  server.set_limit(RLIMIT_AS, (server.status_number("VmSize") + 4096) * 1024);
-  std::vector<Client> clients;
-  for (int i = 0; i < 5; ++i)
-    clients.emplace_back(server.port());
-  server.wait_for_log(" timed out (", 6);
-  CHECK_THAT(server.log(), !contains("Cannot allocate memory"));
 }
 
 TEST_CASE("memory that is exhausted does not let a signal abort the server", "[limits]") {

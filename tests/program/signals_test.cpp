@@ -1,6 +1,5 @@
 // What each signal does, before the server is ready and afterwards.
 
-#include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
 
@@ -17,6 +16,7 @@
 #include "echo/system_call.hpp"
 #include "echo/unique_fd.hpp"
 #include "matchers.hpp"
+#include "process.hpp"
 #include "sandbox.hpp"
 #include "server.hpp"
 

@@ -1,7 +1,6 @@
 // Graceful shutdown: what open connections get, and how long they have.
 
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <atomic>
@@ -15,7 +14,6 @@
 
 #include "client.hpp"
 #include "matchers.hpp"
-#include "sandbox.hpp"
 #include "server.hpp"
 
 namespace test {

@@ -8,11 +8,18 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <future>
 #include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
+#include "echo/endpoint.hpp"
+#include "echo/socket.hpp"
 #include "echo/system_call.hpp"
 
 namespace test {
@@ -133,6 +140,10 @@ std::string Client::exchange(std::string_view data) {
 
 bool Client::is_unanswered() const {
   return !has(fd(), POLLIN);
+}
+
+bool Client::has_end_of_file() const {
+  return has(fd(), POLLRDHUP);
 }
 
 bool Client::is_acknowledged() const {

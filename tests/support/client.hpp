@@ -92,6 +92,8 @@ class Client {
 
   /// Whether nothing has come so far.
   bool is_unanswered() const;
+  /// Whether the end of file is there, behind bytes that may not have been received yet.
+  bool has_end_of_file() const;
   /// Waits until the server's system has acknowledged all that was sent; false at the deadline.
   bool is_acknowledged() const;
 

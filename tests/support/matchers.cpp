@@ -1,7 +1,10 @@
 #include "matchers.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <sstream>
+#include <string>
+#include <string_view>
 
 #include "echo/log.hpp"
 

@@ -11,12 +11,16 @@
 #include <chrono>
 #include <cstddef>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
+#include <ios>
 #include <stdexcept>
+#include <string>
 
+#include "client.hpp"
 #include "echo/system_call.hpp"
+#include "echo/unique_fd.hpp"
 #include "matchers.hpp"
+#include "process.hpp"
 #include "server.hpp"
 
 namespace test {

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <iterator>
@@ -11,7 +12,9 @@
 #include <string>
 #include <thread>
 
+#include "client.hpp"
 #include "echo/system_call.hpp"
+#include "process.hpp"
 
 namespace test {
 namespace {
