@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Measures echo-server beside other echo servers, and writes a page of figures. The build's target
-`bench` calls it. With --check it only tells whether the figures that are kept in results/ are
-older than the sources they are about."""
+"""Measures echo-server beside other echo servers and writes results.md, or compares it with another
+build of echo-server (--against). `cmake --build build --target bench` does the former. With
+BENCH_QUICK in the environment it only tries that everything works.
+
+Before two builds are compared, both should be copied with cp: a file that the linker has just
+written lies in other pages of the page cache, and its start takes a few per cent longer."""
 
 import argparse
 import dataclasses
-import hashlib
-import json
 import math
 import os
 import pathlib
 import random
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -21,443 +23,299 @@ import subprocess
 import sys
 import time
 
-HERE = pathlib.Path(__file__).resolve().parent
-PROJECT = HERE.parent.parent
-KEPT = HERE / "results" / "results.md"
-OURS = "echo-server"
-ANY_CORE = "any core"
-ONE_CORE = "client and server on one core"
+OURS, OTHER = "echo-server", "other build"
+LOOP, THREADS, EVENTS = "minimal C loop", "Asio threads", "Asio event loop"
+TUTORIAL, SOCAT, NCAT = "tutorial server (Python)", "socat", "ncat"
+COMPILED = [LOOP, THREADS, EVENTS]
+SEVERAL = [*COMPILED, SOCAT, NCAT]  # They serve several clients at the same time.
 
-# How each server is started, and what to install for it. {bin} is the folder of the programs,
-# {chunk} the most bytes that one receive takes.
-SERVERS = {
-    OURS: ("{server} --host 127.0.0.1 --port {port} {flags}", ""),
-    "bare C": ("{bin}/bare {port} {chunk} {threads}", ""),
-    "asio, threads": ("{bin}/asio_threads {port} {chunk}", "libasio-dev, then build again"),
-    "asio, asynchronous": ("{bin}/asio_async {port} {chunk}", "libasio-dev, then build again"),
-    "Python notes": ("{python} {here}/peers/notes.py {port} {quiet}", ""),
-    "socat": ("socat TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,nodelay PIPE", "socat"),
-    "ncat": ("ncat -l -k --exec /bin/cat 127.0.0.1 {port}", "ncat"),
+# How each server is started. {chunk} is how many bytes it receives at a time.
+COMMANDS = {
+    OURS: "{ours} --host 127.0.0.1 --port {port} {options}",
+    OTHER: "{other} --host 127.0.0.1 --port {port} {options}",
+    LOOP: "{programs}/minimal {port} {chunk}",
+    THREADS: "{programs}/asio_threads {port} {chunk}",
+    EVENTS: "{programs}/asio_async {port} {chunk}",
+    TUTORIAL: "{python} {here}/peers/notes.py {port} {quiet}",
+    SOCAT: "socat TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,nodelay PIPE",
+    NCAT: "ncat -l -k --exec /bin/cat 127.0.0.1 {port}",
 }
-# These can be told how much to take by one receive. The others are left out where messages are
-# longer than the chunk, unless that is large.
-TOLD = [OURS, "bare C", "asio, threads", "asio, asynchronous"]
-NOT_TOLD = ["socat", "ncat"]
 
 
 @dataclasses.dataclass
 class Workload:
-    key: str
     title: str
-    unit: str  # Of the numbers, the one that counts.
-    servers: list
-    load: str = ""  # The arguments of the program load; without them Python is the client.
-    flags: str = ""  # Those of echo-server.
-    chunk: int = 16  # What the flags mean, for the others.
-    placement: str = ONE_CORE
-    threads: str = "spawn"  # Of bare.
-    connections: int = 0
-    seconds: float = 1  # As many times as long as --seconds.
-
-    @property
-    def heading(self):
-        less = self.unit.startswith(("KiB", "ms"))
-        return f"{self.title}, {self.unit}" + (" (less is better)" if less else "")
+    unit: str
+    what: str  # "start", "exit CONNECTIONS", "memory CONNECTIONS", or what the program load does.
+    peers: list
+    options: str = ""  # Those of echo-server.
+    chunk: int = 16  # What these options mean for the other servers.
 
 
-BULK = {"load": "bulk {port} {seconds}", "placement": ANY_CORE, "seconds": 4}
-WORKLOADS = [
-    Workload("ping-pong-16", "16-byte ping-pong", "round trips/s",
-             [*TOLD, "Python notes", *NOT_TOLD], "ping-pong {port} 1 16 {seconds}"),
-    Workload("ping-pong-100", "100 bytes by 16-byte chunks", "round trips/s",
-             [*TOLD, "Python notes"], "ping-pong {port} 1 100 {seconds}"),
-    Workload("bulk-16", "16-byte chunks in bulk", "MB/s", [*TOLD, "Python notes"], **BULK),
-    Workload("bulk-64k", "64 KiB chunks in bulk", "MB/s", [*TOLD, *NOT_TOLD],
-             flags="--chunk-size 64k", chunk=65536, **BULK),
-    Workload("ping-pong-50", "50 connections", "round trips/s", [*TOLD, *NOT_TOLD],
-             "ping-pong {port} 50 512 {seconds}", "--chunk-size 4k", 4096),
-    Workload("churn", "short connections", "per s", [*TOLD, *NOT_TOLD],
-             "churn {port} 4 {seconds}", placement=ANY_CORE, threads="reuse"),
-    Workload("idle", "10,000 idle connections", "KiB each", TOLD,
-             flags="--max-connections 20000", connections=10000),
-    Workload("start", "start and stop", "ms to the first echo", TOLD[:2], placement=ANY_CORE),
-    Workload("shown", "16-byte chunks in bulk, shown", "MB/s", [OURS, "Python notes"],
-             flags="-v", **BULK),
+SUMMARY = [
+    Workload("round trips, 1 connection", "per s", "ping-pong 1 16", [*SEVERAL, TUTORIAL]),
+    Workload("round trips, 50 connections", "per s", "ping-pong 50 512", SEVERAL, "-c 4k", 4096),
+    Workload("short connections", "per s", "short 4", SEVERAL),
+    Workload("64 KiB chunks, bulk", "MB/s", "bulk", SEVERAL, "-c 64k", 65536),
 ]
-# The columns of the summary.
-SUMMARY = ["ping-pong-16", "bulk-16", "bulk-64k", "ping-pong-50", "churn", "idle"]
+SUMMARY_SERVERS = [SOCAT, NCAT, LOOP, EVENTS]
+WORKLOADS = [
+    *SUMMARY,
+    Workload("round trips of 100 bytes", "per s", "ping-pong 1 100", [*COMPILED, TUTORIAL]),
+    Workload("16-byte chunks, bulk", "MB/s", "bulk", [*COMPILED, TUTORIAL]),
+    Workload("round trips, each chunk logged", "per s", "ping-pong 1 16", [TUTORIAL], "-v"),
+    Workload("start to first echo", "ms", "start", SEVERAL),
+    Workload("exit, no connection", "ms", "exit 0", [LOOP]),
+    Workload("exit, 50 idle connections", "ms", "exit 50", [LOOP]),
+    Workload("memory of an idle connection", "KiB", "memory 2000", [THREADS, EVENTS],
+             "--max-connections 4096"),
+]
 
 
 class Failure(Exception):
-    pass
+    """What was seen when a server did not do what it should."""
 
 
-class Bench:
-    def __init__(self, arguments):
-        self.programs = arguments.programs
-        # Ours, and what is measured beside it: these are started in the same way.
-        self.ours = {OURS: arguments.server, **dict(arguments.beside)}
-        self.seconds = arguments.seconds
-        self.cores = sorted(os.sched_getaffinity(0))
-        self.environment = {name: value for name, value in os.environ.items()
-                            if not name.startswith("ECHO_SERVER_")}
-
-    def command(self, name, workload, port):
-        return SERVERS[OURS if name in self.ours else name][0].format(
-            server=self.ours.get(name), bin=self.programs, python=sys.executable, here=HERE,
-            port=port, flags=workload.flags, chunk=workload.chunk, threads=workload.threads,
-            quiet="" if workload.flags == "-v" else "quiet").split()
-
-    def is_there(self, name, workload):
-        return shutil.which(self.command(name, workload, 0)[0]) is not None
-
-    def spawn(self, command, placement, stdout=subprocess.DEVNULL):
-        """A process group lets all that the command starts be ended. It gets no session: then Linux
-        would give client and server half of the processors each (autogroup in sched(7))."""
-        cores = self.cores if placement == ANY_CORE else self.cores[-1:]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout,
-                                stderr=subprocess.DEVNULL, env=self.environment, process_group=0,
-                                preexec_fn=lambda: os.sched_setaffinity(0, cores))
-
-    def measure(self, name, workload):
-        """Starts a server for this measurement alone. Returns {unit: number}."""
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        command = self.command(name, workload, port)
-        if workload.key == "start":
-            return start_and_stop(command, port, self.environment)
-        server = self.spawn(command, workload.placement)
-        try:
-            connect(port).close()
-            if workload.connections:
-                return idle(server.pid, port, workload.connections)
-            return self.run_load(workload, port)
-        finally:
-            stop(server)
-
-    def run_load(self, workload, port):
-        seconds = self.seconds * workload.seconds
-        arguments = workload.load.format(port=port, seconds=seconds).split()
-        load = self.spawn([f"{self.programs}/load", *arguments], workload.placement,
-                          subprocess.PIPE)
-        try:
-            numbers = json.loads(load.communicate(timeout=seconds + 30)[0])
-        except (subprocess.TimeoutExpired, json.JSONDecodeError) as error:
-            raise Failure(f"load: {error}") from error
-        finally:
-            stop(load)
-        if "error" in numbers:
-            raise Failure(numbers["error"])
-        return numbers
+def command_of(name, workload, arguments, port=0):
+    return COMMANDS[name].format(
+        ours=arguments.server, other=arguments.against, programs=arguments.programs,
+        python=sys.executable, here=pathlib.Path(__file__).parent, port=port,
+        options=workload.options, chunk=workload.chunk,
+        quiet="" if workload.options == "-v" else "quiet").split()
 
 
 def connect(port):
-    """As soon as somebody listens there."""
+    """Connects as soon as somebody listens there."""
     end = time.perf_counter() + 5
     while True:
         try:
             return socket.create_connection(("127.0.0.1", port), timeout=5)
-        except ConnectionRefusedError as error:
+        except ConnectionRefusedError:
             if time.perf_counter() > end:
-                raise Failure("did not listen within 5 s") from error
+                raise
             time.sleep(0.00005)
-
-
-def stop(process):
-    """Ends it and all that it started."""
-    for wanted in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, wanted)
-            process.wait(timeout=2)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            pass
 
 
 def echo_once(client):
     client.sendall(b"sixteen bytes...")
     if client.recv(16, socket.MSG_WAITALL) != b"sixteen bytes...":
-        raise Failure("wrong bytes came back, or too few")
+        raise Failure("wrong or missing bytes in a reply")
 
 
-def resident_kib(pid):
-    """Once it has settled: threads that have just started may not have touched their stacks."""
-    last = None
-    for _ in range(50):
-        status = pathlib.Path(f"/proc/{pid}/status").read_text()
-        now = int(re.search(r"VmRSS:\s+(\d+)", status)[1])
-        if now == last:
-            break
-        last = now
-        time.sleep(0.05)
-    return now
+def ms_to_exit(server):
+    with open(os.pidfd_open(server.pid)) as exited:
+        began = time.perf_counter()
+        server.send_signal(signal.SIGTERM)
+        if not select.select([exited], [], [], 10)[0]:
+            raise Failure("still running 10 s after SIGTERM")
+        return 1000 * (time.perf_counter() - began)
 
 
-def idle(pid, port, connections):
-    clients = []
+def resident_kib(server):
+    status = pathlib.Path(f"/proc/{server.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
+
+
+def with_idle_connections(server, port, what, count):
+    before = resident_kib(server)
+    clients = [connect(port) for _ in range(count)]
     try:
-        for number in range(connections + 1):
-            client = socket.socket()
-            clients.append(client)
-            client.settimeout(5)
-            # From many addresses: clients that close first keep their ports for a minute.
-            client.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
-            client.bind((f"127.0.{number % 64}.1", 0))
-            client.connect(("127.0.0.1", port))
-            if number == 0:
-                echo_once(client)
-                before, began = resident_kib(pid), time.perf_counter()
-            elif number % 1000 == 0:
-                echo_once(client)  # Else the kernel's queue could overflow.
-        opening = time.perf_counter() - began
         for client in clients:
             echo_once(client)
-        return {"KiB each": (resident_kib(pid) - before) / connections, "s to open": opening}
-    except OSError as error:
-        raise Failure(f"connection {len(clients)}: {error}") from error
+        time.sleep(0.2)  # Only a connection on which nothing has happened for a while is idle.
+        return ms_to_exit(server) if what == "exit" else (resident_kib(server) - before) / count
     finally:
         for client in clients:
             client.close()
 
 
-def start_and_stop(command, port, environment):
-    null = os.open(os.devnull, os.O_RDWR)
-    starts, stops = [], []
-    for _ in range(20):
-        began = time.perf_counter()
-        pid = os.posix_spawn(
-            command[0], command, environment,
-            setsigdef=[signal.SIGINT],  # A background job of a script ignores it.
-            file_actions=[(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)])
+def rate(port, what, arguments):
+    command = [f"{arguments.programs}/load", str(port), str(arguments.seconds), *what.split()]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=30)
+    if done.returncode != 0:
+        raise Failure(done.stderr.strip())
+    return float(done.stdout)
+
+
+def stop(server):
+    """Ends it, and with the second signal also what it started and left behind."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
         try:
-            with connect(port) as client:
-                echo_once(client)
-                starts.append(1000 * (time.perf_counter() - began))
-        finally:
-            began = time.perf_counter()
-            os.kill(pid, signal.SIGINT)
-            os.waitpid(pid, 0)
-        stops.append(1000 * (time.perf_counter() - began))
-    os.close(null)
-    return {"ms to the first echo": statistics.median(starts),
-            "ms from SIGINT to exit": statistics.median(stops)}
+            os.killpg(server.pid, number)
+            server.wait(timeout=2)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            pass
 
 
-def rounds_of(name, workload, rounds):
-    """A few do for what hardly varies, and for what is slow to measure and far behind."""
-    return min(rounds, 5) if workload.connections or name in NOT_TOLD else rounds
+def measure_once(name, workload, arguments):
+    """Starts a server for this measurement alone. What a process has by chance, such as where its
+    memory lies, then belongs to the round and not to the server."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment = {key: os.environ[key] for key in os.environ if not key.startswith("ECHO_SERVER_")}
+    began = time.perf_counter()
+    # In a process group, so that what the server starts can be ended with it. A session would also
+    # be a scheduling group (autogroup in sched(7)), which gets half of the processor for itself.
+    server = subprocess.Popen(
+        command_of(name, workload, arguments, port), process_group=0, env=environment,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with connect(port) as client:
+            echo_once(client)
+        if workload.what == "start":
+            return 1000 * (time.perf_counter() - began)
+        what, *numbers = workload.what.split()
+        if what in ("exit", "memory"):
+            return with_idle_connections(server, port, what, int(numbers[0]))
+        return rate(port, workload.what, arguments)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failure(str(error)) from error
+    finally:
+        stop(server)
 
 
-def run_all(bench, plan, rounds):
-    """Returns {workload: {server: [numbers or {"error": reason}, one per round]}}."""
-    results = {workload.key: {name: [] for name in names} for workload, names in plan}
-    # Each round has another order: a server that leaves the processors idle slows down the next.
+def measure(name, workload, arguments):
+    # Of a few milliseconds, the fastest of several attempts: whatever disturbs only adds to them.
+    attempts = 5 if workload.unit == "ms" else 1
+    return min(measure_once(name, workload, arguments) for _ in range(attempts))
+
+
+def measure_all(plan, arguments):
+    """Returns {title: {server: [a number or a Failure for each round]}}."""
+    results = {workload.title: {name: [] for name in names} for workload, names in plan}
+    # Each round has another order, because a server that leaves the processor idle may slow down
+    # the next one.
     shuffle = random.Random(1)
-    for turn in range(rounds):
+    for turn in range(1, arguments.rounds + 1):
         for workload, names in plan:
-            names = [name for name in names if turn < rounds_of(name, workload, rounds)]
             for name in shuffle.sample(names, len(names)):
-                past = results[workload.key][name]
-                if len(past) >= 2 and all("error" in numbers for numbers in past):
-                    continue  # It cannot do this.
+                past = results[workload.title][name]
+                if len(past) == 2 and not numbers_of(past):
+                    continue  # It cannot do this, and each further attempt would take seconds.
                 try:
-                    numbers = bench.measure(name, workload)
-                    said = f"{numbers[workload.unit]:.4g} {workload.unit}"
+                    past.append(measure(name, workload, arguments))
                 except Failure as failure:
-                    numbers = {"error": str(failure)}
-                    said = f"failed: {failure}"
-                past.append(numbers)
-                print(f"[{turn + 1}/{rounds}] {workload.title}: {name}: {said}", flush=True)
+                    if name in (OURS, OTHER):
+                        sys.exit(f"{workload.title}: {name}: {failure}")
+                    past.append(failure)
+                print(f"[{turn}/{arguments.rounds}] {workload.title}: {name}: {cell(past[-1:])}",
+                      file=sys.stderr)
     return results
 
 
-HOW_TO_READ = """\
-- A figure is the median of the rounds. Behind ± stands half the width of the middle half of the
-  rounds. A figure has no more digits than this spread lets it know, and at most three. With fewer
-  than four rounds there is no spread.
-- Each round measures every server once, in another order. A ratio is the median of the rounds'
-  ratios: what slows down a whole round does not change it.
-- The servers of a table take the same number of bytes by each receive. socat and ncat cannot be
-  told how many, and are only where that makes no difference. A blank was not measured.
-- The 50 connections send 512 bytes at a time. Short connections send 16 bytes each, four at once.
-- "bare C" is a loop of `recv` and `send` that handles no error. It starts a thread for each
-  connection; for the short connections 64 threads wait in `accept`.
-- "Python notes" serves one client after another, and prints the chunks only where ours does (`-v`).
-  It does not set `TCP_NODELAY`: in bulk that saves packets, but 100 bytes take 40 ms.
-- Compare within a run only: `run.py --beside LABEL=PATH` measures another echo-server beside ours.
-- `cmake --build build --target bench` writes this page to `build/bench`. To keep it, copy it to
-  `tests/bench/results/`, and its summary into the README.
+def numbers_of(rounds):
+    return [value for value in rounds if not isinstance(value, Failure)]
+
+
+def cell(rounds):
+    """The median and half the interquartile range, such as "67,800 ± 300"; or what was seen."""
+    numbers = numbers_of(rounds)
+    seen = " / ".join(sorted({str(value) for value in rounds if isinstance(value, Failure)}))
+    if not numbers:
+        return seen
+    median = statistics.median(numbers)
+    low, _, high = statistics.quantiles(numbers, n=4) if len(numbers) > 1 else (0, 0, 0)
+    spread = (high - low) / 2
+    last = math.floor(math.log10(median)) - 2  # The place of the last digit, at most the third one.
+    if spread > 0:
+        last = max(last, math.floor(math.log10(spread / 3)))
+    text = " ± ".join(f"{round(number, -last):,.{max(0, -last)}f}"
+                      for number in ([median, spread] if len(numbers) > 1 else [median]))
+    return f"{text} ({seen}: {len(rounds) - len(numbers)} of {len(rounds)})" if seen else text
+
+
+def ratio(workload, measured, name):
+    """Above 1, echo-server is better."""
+    less = workload.unit in ("ms", "KiB")
+    return cell([theirs if isinstance(theirs, Failure) else theirs / ours if less else ours / theirs
+                 for ours, theirs in zip(measured[OURS], measured[name])])
+
+
+def table(plan, results, medians, ratios, heads):
+    """A row for each workload: the medians of some servers, then echo-server's ratio to others."""
+    lines = [heads, ["---", *["--:"] * (len(heads) - 1)]]
+    for workload, names in plan:
+        measured = results[workload.title]
+        unit = f" ({workload.unit})" if medians else ""
+        lines.append([workload.title + unit, *(cell(measured[name]) for name in medians),
+                      *(ratio(workload, measured, name) if name in names else ""
+                        for name in ratios)])
+    return "".join(f"| {' | '.join(cells)} |\n".replace("  |", " |") for cells in lines)
+
+
+METHOD = """
+## How to read the results
+
+- A number is the median of the rounds, and ± is half the interquartile range. Both are rounded to
+  the precision that the spread supports. A time is the fastest of five attempts in each round.
+- In each round, every server is measured once, in a new order. A ratio is the median of the rounds'
+  ratios, so that whatever slows down a whole round cancels out. It is echo-server / the other, and
+  for milliseconds and KiB, of which less is better, the other / echo-server. So **above 1,
+  echo-server is better; if 1 lies within the spread, there is no difference.**
+- Client and server share one core, which makes the measurements repeatable. They compare how much
+  work each message or connection is for a server.
+- The servers receive the same number of bytes at a time (16, in the rows with 50 connections 4 KiB,
+  and with 64 KiB chunks 64 KiB), except that socat and ncat have buffers of their own sizes.
+- The minimal C loop calls `recv` and `send` and handles no errors: about the limit for a server
+  that blocks.
+- The [tutorial server](../peers/notes.py) serves one client after another and does not set
+  `TCP_NODELAY`, so that 100 bytes take 40 ms (Nagle's algorithm and delayed acknowledgements).
+- A round trip is 16 bytes, or 512 on each of 50 connections. Short connections send 16 bytes, close
+  their sending side and wait for the end of file; four are open at any time.
+- A blank was not measured. Where words stand instead of a ratio, they say what the client saw.
 """
 
 
-def with_spread(values):
-    """The median and its spread, such as "67,800 ± 300"."""
-    middle = statistics.median(values)
-    low, _, high = statistics.quantiles(values, n=4) if len(values) > 3 else (0, 0, 0)
-    spread = (high - low) / 2
-    first = math.floor(math.log10(middle))  # The place of the first digit, and then of the last.
-    last = first - (2 if len(values) > 3 else 1)
-    if spread > 0:
-        last = min(first, max(last, math.floor(math.log10(spread))))
-    step, decimals = 10.0**last, max(0, -last)
-    text = f"{round(middle / step) * step:,.{decimals}f}"
-    return text + f" ± {math.ceil(spread / step) * step:,.{decimals}f}" if len(values) > 3 else text
-
-
-def numbers_of(rounds, unit):
-    return [numbers[unit] for numbers in rounds if "error" not in numbers]
-
-
-def cell(rounds, unit):
-    values = numbers_of(rounds, unit)
-    return with_spread(values) if values else "fails"
-
-
-def table(heads, rows, texts):
-    """The first columns are texts, the others numbers."""
-    lines = [heads, ["---"] * texts + ["--:"] * (len(heads) - texts), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines).replace(
-        f"| {OURS} |", f"| **{OURS}** |") + "\n"
-
-
-def summary(plan, results, names):
-    columns = [workload for workload, _ in plan if workload.key in SUMMARY]
-    rows = [[name] + [cell(results[column.key][name], column.unit)
-                      if name in results[column.key] else "" for column in columns]
-            for name in names]
-    return table(["server", *(column.heading for column in columns)],
-                 [cells for cells in rows if any(cells[1:])], texts=1)
-
-
-def workload_table(workload, servers):
-    rows = []
-    for name, rounds in servers.items():
-        failed = [numbers["error"] for numbers in rounds if "error" in numbers]
-        good = [numbers for numbers in rounds if "error" not in numbers]
-        more = [f"{cell(rounds, unit)} {unit}" for unit in [*good, {}][0] if unit != workload.unit]
-        if failed:
-            more.append(f"{len(failed)} of {len(rounds)} failed: {failed[0]}")
-        ratios = [ours[workload.unit] / this[workload.unit]
-                  for ours, this in zip(servers[OURS], rounds)
-                  if "error" not in ours and "error" not in this]
-        rows.append([name, ", ".join(more), cell(rounds, workload.unit),
-                     "" if name == OURS or not ratios else with_spread(ratios)])
-    rows.sort(key=lambda row: -statistics.median(
-        numbers_of(servers[row[0]], workload.unit) or [0]))
-    if "less" in workload.heading:
-        rows.reverse()
-    flags = f"`{workload.flags}`" if workload.flags else "default flags"
-    return (f"### {workload.title}\n\n{flags}; {workload.placement}.\n\n" +
-            table(["server", "more", workload.unit, "ours / this"], rows, texts=2))
-
-
-def fingerprint(*patterns):
-    """Of the code in these files. Comments, spaces and includes do not count."""
-    code = hashlib.sha256()
-    for path in sorted(path for pattern in patterns for path in PROJECT.glob(pattern)):
-        comment = r"(?m)^\s*#.*" if path.suffix == ".py" else r"(?m)(^|\s)//.*|^#include.*|(?s:/\*.*?\*/)"
-        code.update(re.sub(r"\s", "", re.sub(comment, "", path.read_text())).encode())
-    return code.hexdigest()[:12]
-
-
-def sources():
-    return {"program": fingerprint("src/*.cpp", "include/echo/*.hpp"),
-            "benchmark": fingerprint("tests/bench/*.cpp", "tests/bench/peers/*", "tests/bench/run.py")}
-
-
-def check():
-    kept = dict(re.findall(r"code of the (\w+): (\w+)", KEPT.read_text()))
-    old = [what for what, now in sources().items() if kept.get(what) != now]
-    if old:
-        sys.exit(f"{KEPT.relative_to(PROJECT)} is older than the {' and the '.join(old)}: "
-                 "measure again with cmake --build build --target bench")
-    print(f"{KEPT.relative_to(PROJECT)} is about the present sources")
-
-
-def write(bench, plan, rounds, results, missing, output):
-    output.mkdir(parents=True, exist_ok=True)
-    model = re.search("model name.*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, text=True,
-                         capture_output=True)
-    of = "; ".join(f"code of the {what}: {hashed}" for what, hashed in sources().items())
-    made = (f"{model[1] if model else os.uname().machine}, {len(bench.cores)} cores, Linux "
-            f"{os.uname().release}; {time.strftime('%Y-%m-%d', time.gmtime())} (UTC); commit "
-            f"{git.stdout.strip() or 'unknown'}; {rounds} rounds (of socat, ncat and idle "
-            f"connections at most five); {bench.seconds:g} s per measurement, in bulk "
-            f"{BULK['seconds'] * bench.seconds:g} s; {of}.")
+def page_of(plan, results, missing, arguments):
+    cpu = re.search("model name.*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    version = subprocess.run([arguments.server, "--version"], text=True, stdout=subprocess.PIPE)
+    page = (f"# Benchmark results\n\n{version.stdout.strip()} on {time.strftime('%Y-%m-%d')}: "
+            f"{cpu[1] if cpu else os.uname().machine}, {os.cpu_count()} cores, Linux "
+            f"{os.uname().release}; {arguments.rounds} rounds, {arguments.seconds:g} s for each "
+            "measurement of a rate.\n\n")
     if missing:
-        made += f"\n\nNot measured, since they are not there: {', '.join(missing)}."
-    names = [*bench.ours, *(name for name in SERVERS if name != OURS)]
-    (output / "results.json").write_text(json.dumps({"made": made, "workloads": results}, indent=1))
-    (output / "results.md").write_text(
-        f"# Figures\n\n{made}\n\n## Summary\n\n{summary(plan, results, names)}"
-        f"## How to read the figures\n\n{HOW_TO_READ}\n## Every server\n\n" +
-        "".join(workload_table(workload, results[workload.key]) for workload, _ in plan))
-
-
-def beside(text):
-    match = re.fullmatch(r"([\w. -]+)=(.+)", text)
-    if match is None or match[1] in SERVERS or not shutil.which(match[2]):
-        raise argparse.ArgumentTypeError(f"not a new label and a program: {text}")
-    return match.groups()
+        page += f"Not measured, because not installed: {', '.join(sorted(missing))}.\n\n"
+    page += "## Summary\n\nHow many times as fast as other servers echo-server is:\n\n"
+    page += table(plan[:len(SUMMARY)], results, [], SUMMARY_SERVERS, ["", *SUMMARY_SERVERS])
+    page += "\n## All results\n\nWhat echo-server does, and its ratio to each other server:\n\n"
+    servers = [*SEVERAL, TUTORIAL]
+    return page + table(plan, results, [OURS], servers, ["", OURS, *servers]) + METHOD
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="exit status 1: measure again")
-    parser.add_argument("--server", help="the program echo-server")
-    parser.add_argument("--programs", help="the folder of load and the peers")
-    parser.add_argument("--output", type=pathlib.Path)
-    parser.add_argument("--beside", action="append", default=[], type=beside, metavar="LABEL=PATH",
-                        help="another echo-server, measured wherever ours is; can be repeated")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.25,
-                        help="per measurement; in bulk four times as long")
-    parser.add_argument("--only", nargs="+", metavar="WORKLOAD",
-                        choices=[workload.key for workload in WORKLOADS], help="%(choices)s")
-    parser.add_argument("--quick", action="store_true", default="BENCH_QUICK" in os.environ,
-                        help="just try that it works (or set BENCH_QUICK)")
+    parser.add_argument("--server", required=True, help="the program echo-server")
+    parser.add_argument("--programs", required=True, help="the folder of load and other servers")
+    parser.add_argument("--output", type=pathlib.Path, help="the folder for results.md")
+    parser.add_argument("--against", metavar="PATH", help="only compare with this echo-server")
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--seconds", type=float, default=0.1, help="for each measurement of a rate")
     arguments = parser.parse_args()
-    if arguments.check:
-        return check()
-    if not (arguments.server and arguments.programs and arguments.output):
-        parser.error("--server, --programs and --output are needed, or --check alone")
-    if arguments.quick:
-        arguments.rounds, arguments.seconds = 1, 0.1
-        for workload in WORKLOADS:
-            workload.connections //= 10
-            workload.title = workload.title.replace("10,000", "1,000")
+    if "BENCH_QUICK" in os.environ:
+        arguments.rounds, arguments.seconds = 1, 0.02
 
-    # Each connection takes a descriptor, of the client and of the server.
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # For the many idle connections.
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    bench = Bench(arguments)
-    plan, missing = [], {}
-    for workload in WORKLOADS:
-        if arguments.only and workload.key not in arguments.only:
-            continue
-        if workload.connections + 100 > hard:
-            missing[f"{workload.title} (the hard limit of open files is {hard})"] = 1
-            continue
-        wanted = [*bench.ours, *(name for name in workload.servers if name != OURS)]
-        there = [name for name in wanted if bench.is_there(name, workload)]
-        missing |= {f"{name} (apt-get install {SERVERS[name][1]})": 1
-                    for name in wanted if name not in there}
-        plan.append((workload, there))
-    seconds = sum(rounds_of(name, workload, arguments.rounds) * (
-        0.2 + workload.connections / 2500 + arguments.seconds * workload.seconds)
-                  for workload, names in plan for name in names)
-    print(f"It needs {len(bench.cores)} cores that do nothing else (two or more), and takes about "
-          f"{math.ceil(seconds / 60)} min: {arguments.rounds} rounds of {len(plan)} workloads.")
-    for name in missing:
-        print(f"Left out, since it is not there: {name}")
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # Also for all that is started here.
 
-    results = run_all(bench, plan, arguments.rounds)
-    write(bench, plan, arguments.rounds, results, missing, arguments.output)
-    print((arguments.output / "results.md").read_text())
-    failed = [workload.title for workload, _ in plan
-              if any("error" in numbers for numbers in results[workload.key][OURS])]
-    if failed:
-        sys.exit(f"{OURS} failed: {', '.join(failed)}")
+    plan, missing = [], set()
+    for workload in WORKLOADS:
+        wanted = [OURS, *([OTHER] if arguments.against else workload.peers)]
+        there = [name for name in wanted if shutil.which(command_of(name, workload, arguments)[0])]
+        missing.update(set(wanted) - set(there))
+        plan.append((workload, there))
+    if missing & {OURS, OTHER}:
+        sys.exit(f"No such program: {' and '.join(sorted(missing & {OURS, OTHER}))}")
+    results = measure_all(plan, arguments)
+    if arguments.against:
+        print(table(plan, results, [OURS, OTHER], [OTHER],
+                    ["", OURS, OTHER, "ratio (above 1: echo-server is better)"]))
+        return
+    page = page_of(plan, results, missing, arguments)
+    print(page)
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / "results.md").write_text(page)
 
 
 if __name__ == "__main__":

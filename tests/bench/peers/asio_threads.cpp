@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdlib>
 #include <thread>
-#include <utility>
 #include <vector>
 
 using asio::ip::tcp;

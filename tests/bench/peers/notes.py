@@ -1,4 +1,4 @@
-"""The server of many a note on sockets: one client after another, 16 bytes at a time, each printed.
+"""A server as many tutorials write it: one client after another, 16 bytes at a time, each printed.
 
 usage: notes.py PORT [quiet]
 """

@@ -1,12 +1,11 @@
-/* The bare limit of a blocking server: accept, recv and send, and not even an error handled.
-   usage: bare PORT CHUNK spawn|reuse
-   spawn: a new thread per connection; reuse: 64 threads that all wait in accept. */
-#include <arpa/inet.h>
+/* About the limit for a server that blocks: accept, recv and send, without handling any error.
+   64 threads wait in accept, and each serves one client at a time. usage: minimal PORT CHUNK */
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 static int listener;
@@ -23,19 +22,14 @@ static void echo(int fd) {
   close(fd);
 }
 
-static void* echo_one(void* fd) {
-  echo((int)(intptr_t)fd);
-  return NULL;
-}
-
-static void* accept_and_echo(void* unused) {
+static void* serve(void* unused) {
   for (;;)
     echo(accept(listener, NULL, NULL));
   return unused;
 }
 
 int main(int argc, char** argv) {
-  if (argc != 4)
+  if (argc != 3)
     return 2;
   chunk = atoi(argv[2]);
   struct sockaddr_in address = {.sin_family = AF_INET,
@@ -46,16 +40,8 @@ int main(int argc, char** argv) {
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   if (bind(listener, (struct sockaddr*)&address, sizeof(address)) || listen(listener, SOMAXCONN))
     return 1;
-
   pthread_t thread;
-  if (strcmp(argv[3], "reuse") == 0) {
-    for (int i = 1; i < 64; ++i)
-      pthread_create(&thread, NULL, accept_and_echo, NULL);
-    accept_and_echo(NULL);
-  }
-  for (;;) {
-    intptr_t fd = accept(listener, NULL, NULL);
-    if (pthread_create(&thread, NULL, echo_one, (void*)fd) == 0)
-      pthread_detach(thread);
-  }
+  for (int i = 1; i < 64; ++i)
+    pthread_create(&thread, NULL, serve, NULL);
+  serve(NULL);
 }
