@@ -46,9 +46,14 @@ Options without_faults(Options options) {
 Server::Server(Listener listener, const Options& options)
     : listener_(std::move(listener)), options_(options), later_options_(without_faults(options)) {}
 
+void Server::stop() noexcept {
+  stop_.request_stop();  // First, so that a worker does not take the shutdown for a lost listener.
+  listener_.shutdown();
+}
+
 void Server::run() {
   keep_workers();
-  listener_.shutdown();
+  listener_.shutdown();  // After `exit_after`; a stop has already done it.
   drain();
 }
 

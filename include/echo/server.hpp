@@ -40,10 +40,10 @@ class Server {
   /// the drain timeout expires.
   void run();
 
-  /// Requests a graceful shutdown, and returns immediately: `run` stops listening, and gives open
-  /// connections at most `drain_timeout` to finish. Any thread may call it. It throws nothing and
-  /// allocates no memory.
-  void stop() noexcept { stop_.request_stop(); }
+  /// Begins a graceful shutdown: stops listening immediately, and lets `run` give open connections
+  /// at most `drain_timeout` to finish. Any thread may call it. It throws nothing and allocates no
+  /// memory.
+  void stop() noexcept;
 
   /// Any thread may call these two.
   Totals totals() const;
