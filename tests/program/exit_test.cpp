@@ -63,13 +63,6 @@ TEST_CASE("exit status tells whether a client failed and whether a stop came or 
   CHECK_THAT(server.log(), contains("stopped: 2 connections served, 1 failed, 10 bytes"));
 }
 
-TEST_CASE("exit status tells whether a client timed out", "[exit]") {
-  Server server({"--exit-after", "1", "--idle-timeout", "100ms"});
-  const Client client(server.port());
-  CHECK(server.wait() == 3);
-  CHECK_THAT(server.log(), contains("stopped: 1 connection served, 1 timed out, 0 bytes"));
-}
-
 TEST_CASE("health checks that reset before their first byte are no failures", "[exit]") {
   Server server({"--exit-after", "2"});
   Client early(server.port());

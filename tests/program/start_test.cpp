@@ -137,13 +137,6 @@ TEST_CASE("address in use is an error even if the name has another address", "[s
                 "listen on 127.0.0.1:" + port + ": Address already in use\n", setup);
 }
 
-TEST_CASE("IPv4 clients of a server on :: are shown with their IPv4 address", "[start]") {
-  Server server({"--host", "::"});
-  Client client = served_client(server.port());
-  server.wait_for_log("connection accepted from " + client.address() + " (1 open)");
-  CHECK(Client(server.port(), "::1").exchange("hello") == "hello");
-}
-
 TEST_CASE("restart on the same port works immediately", "[start]") {
   std::string port = "0";
   for (int round = 0; round < 3; ++round) {

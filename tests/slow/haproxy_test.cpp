@@ -17,21 +17,17 @@ namespace {
 
 /// The packaged configuration, for other ports; in turn, so that each server gets its share.
 std::string configuration(std::uint16_t port, std::uint16_t one, std::uint16_t two) {
-  std::string text = contents_of("src/packaging/haproxy.cfg");
-  const auto replace = [&text](const std::string& old, const std::string& with) {
-    const auto at = text.find(old);
-    REQUIRE(at != text.npos);
-    text.replace(at, old.size(), with);
-  };
-  replace("bind :7", "bind 127.0.0.1:" + std::to_string(port));
-  replace("192.0.2.1:10000", "127.0.0.1:" + std::to_string(one));
-  replace("192.0.2.2:10000", "127.0.0.1:" + std::to_string(two));
-  replace("leastconn", "roundrobin");
-  return text;
+  const auto address = [](std::uint16_t number) { return "127.0.0.1:" + std::to_string(number); };
+  return run("sed",
+             {"-e", "s/bind :7/bind " + address(port) + '/', "-e",
+              "s/192.0.2.1:10000/" + address(one) + '/', "-e",
+              "s/192.0.2.2:10000/" + address(two) + '/', "-e", "s/leastconn/roundrobin/"},
+             contents_of("src/packaging/haproxy.cfg"))
+      .out;
 }
 
-/// Receives the greeting: the address of the server that the balancer chose, and, for that server,
-/// the address of the balancer.
+/// Receives the greeting: the address of the server that the balancer chose, and that of the
+/// balancer, as this server sees it.
 std::string greeting_of(Client& client) {
   std::string greeting;
   for (std::string byte = " "; !byte.empty() && byte != "\n"; greeting += byte)
