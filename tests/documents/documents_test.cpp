@@ -109,7 +109,9 @@ TEST_CASE("help has every option with its default and variable in two groups", "
     if (!option.fault.empty())
       expected_faults.insert(text);
   }
-  INFO("Each option that takes a value has a row in tests/support/options_table.cpp.");
+  INFO(
+      "Each option that takes a value has a row in src/options.cpp and in "
+      "tests/support/options_table.cpp.");
   const auto middle = help().find("\nTo test a client:\n");
   REQUIRE(middle != std::string::npos);
   CHECK(difference(without_forms(options_of_help(help().substr(middle))), expected_faults) == "");
