@@ -103,10 +103,9 @@ int run_server(const echo::Options& options) {
     const std::jthread signals =
         echo::handle_signals([&](int signal) { on_stop(server, signal, options.drain_timeout); },
                              [&] { on_usr1(server); });
-    log_start(options,
-              address);  // First, because a stop may follow as soon as the address is known.
     announce_address(address);
     echo::notify_ready();
+    log_start(options, address);
     server.run();
   }  // The signal thread is joined, so that whatever it logs stands before the last line.
 
