@@ -260,7 +260,6 @@ Session::End Session::end_by(int error) const {
 void Session::close(End end) {
   switch (end) {
     case End::aborted:
-    case End::failed:
       socket_.reset_when_closed();  // End of file would look like the end of the echo.
       break;
     case End::by_option:
@@ -274,6 +273,7 @@ void Session::close(End end) {
       break;
     case End::no_more_data:
     case End::timed_out:
+    case End::failed:  // Nearly always, there is no connection left.
       break;
   }
   socket_.close();
