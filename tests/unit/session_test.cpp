@@ -170,8 +170,9 @@ TEST_CASE("reset before the first byte is an end and a later one a failure", "[s
   const auto& [greeting, sent, end] = GENERATE(table<const char*, const char*, End>(
       {{"", "", End::no_more_data}, {"hi", "", End::no_more_data}, {"", "x", End::failed}}));
   RunningSession running({.greeting = greeting});
-  running.client.send(sent);
-  CHECK(eventually([&] { return running.echoed == std::string_view(sent).size(); }));
+  const std::string_view text = sent;
+  running.client.send(text);
+  CHECK(eventually([&] { return running.echoed == text.size(); }));
   running.client.reset();
   CHECK(running.end() == end);
 }
