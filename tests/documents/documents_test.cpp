@@ -5,11 +5,12 @@
 #include <iterator>
 #include <regex>
 #include <set>
-#include <sstream>
 #include <string>
+#include <utility>
 
 #include "matchers.hpp"
 #include "options_table.hpp"
+#include "process.hpp"
 #include "sandbox.hpp"
 #include "server.hpp"
 
@@ -42,8 +43,8 @@ std::string listed(const std::string& what, const Names& names, const Names& oth
   return text;
 }
 
-std::string difference(const Names& actual, const Names& expected) {
-  return listed("missing", expected, actual) + listed("unexpected", actual, expected);
+Comparison difference(const Names& actual, const Names& expected) {
+  return {listed("missing", expected, actual) + listed("unexpected", actual, expected)};
 }
 
 /// The options of a document, written as "-p, --port PORT [10000, ECHO_SERVER_PORT]". Each match of
@@ -114,9 +115,9 @@ TEST_CASE("help has every option with its default and variable in two groups", "
       "tests/support/options_table.cpp.");
   const auto middle = help().find("\nTo test a client:\n");
   REQUIRE(middle != std::string::npos);
-  CHECK(difference(without_forms(options_of_help(help().substr(middle))), expected_faults) == "");
+  CHECK(difference(without_forms(options_of_help(help().substr(middle))), expected_faults));
   expected.insert({"--help", "--verbose", "--version"});
-  CHECK(difference(without_forms(options_of_help()), expected) == "");
+  CHECK(difference(without_forms(options_of_help()), expected));
 }
 
 TEST_CASE("help fits in 80 columns and says once what its values may be", "[documents]") {
@@ -142,7 +143,7 @@ TEST_CASE("manual page has every option with its default and variable", "[docume
   INFO("The manual page is compared with --help.");
   CHECK(difference(options_in(manual, R"(\n\.It ((?:-\w, )?--[a-z-]+(?: [A-Z]+)?)(?=\n))",
                               R"(\n\.Pq default (\S+) , environment Ev (\S+))"),
-                   options_of_help()) == "");
+                   options_of_help()));
   const std::string synopsis = manual.substr(0, manual.find("\n.Sh DESCRIPTION"));
   for (const std::string& option : options_of_help()) {
     CAPTURE(option);
@@ -179,17 +180,17 @@ TEST_CASE("documents name no option and no variable that does not exist", "[docu
                                contents_of(".github/CONTRIBUTING.md");
   Names known = names_in_help();
   known.insert({"--pids-limit", "--prefix"});  // Podman's and CMake's.
-  CHECK(listed("unknown", found_in(markdown, "`(--[a-z-]+)"), known) == "");
+  CHECK(Comparison{listed("unknown", found_in(markdown, "`(--[a-z-]+)"), known)});
 
   Names in_manual;
   for (const std::string& name : found_in(contents_of(manual_page), R"(\bFl (-?[a-z][a-z-]*))"))
     in_manual.insert('-' + name);
-  CHECK(listed("unknown", in_manual, names_in_help()) == "");
+  CHECK(Comparison{listed("unknown", in_manual, names_in_help())});
 
   Names variables = found_in(help(), R"(\b(ECHO_SERVER_\w+))");
   variables.insert({"ECHO_SERVER_HARDENING", "ECHO_SERVER_STATIC_RUNTIME"});  // CMake's.
   const std::string files = markdown + contents_below("src/packaging", "");
-  CHECK(listed("unknown", found_in(files, R"(\b(ECHO_SERVER_\w+))"), variables) == "");
+  CHECK(Comparison{listed("unknown", found_in(files, R"(\b(ECHO_SERVER_\w+))"), variables)});
 }
 
 TEST_CASE("shells complete every option and the words that it takes", "[documents]") {
@@ -231,14 +232,14 @@ TEST_CASE("shells complete every option and the words that it takes", "[document
     return found_in(finished.out, R"((?:^|\n)([^\s]+))");
   };
   CAPTURE(shell);
-  CHECK(difference(offers("-"), names_in_help()) == "");
+  CHECK(difference(offers("-"), names_in_help()));
   for (const Option& option : options_table()) {
     CAPTURE(option.name);
     Names expected = found_in(option.default_value.typed, "^([a-z]+)$");
     if (option.name == "--log-level")
       expected = {"trace", "debug", "info", "warn", "error", "off"};
     if (option.name != "--host")
-      CHECK(difference(offers(option.name + " ''"), expected) == "");
+      CHECK(difference(offers(option.name + " ''"), expected));
   }
   if (shell == "bash") {
     CHECK(offers("--log-level = w") == Names{"warn"});

@@ -2,10 +2,8 @@
 
 #include <signal.h>
 
-#include <algorithm>
 #include <cctype>
 #include <chrono>
-#include <cstddef>
 #include <filesystem>
 #include <optional>
 #include <regex>

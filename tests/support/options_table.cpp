@@ -2,9 +2,13 @@
 
 #include <cctype>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <sstream>
+#include <string>
+#include <vector>
+
+#include "echo/options.hpp"
+#include "process.hpp"
 
 namespace test {
 namespace {

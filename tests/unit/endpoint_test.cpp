@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "matchers.hpp"
+#include "matchers.hpp"  // IWYU pragma: keep
 
 namespace {
 

@@ -1,15 +1,18 @@
 #include "echo/options.hpp"
 
+#include <stdlib.h>  // setenv
+
 #include <algorithm>
-#include <cstdlib>
 #include <iterator>
 #include <random>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "echo/value.hpp"
 #include "matchers.hpp"
 #include "options_table.hpp"
+#include "process.hpp"
 
 namespace test {
 namespace {

@@ -19,7 +19,7 @@ namespace {
 
 std::size_t entries_of(const std::string& directory) {
   const std::filesystem::directory_iterator entries(directory);
-  return static_cast<std::size_t>(std::distance(begin(entries), end(entries)));
+  return static_cast<std::size_t>(std::distance(entries, {}));
 }
 
 /// A server on loopback that runs in a thread of its own, and is stopped with the object.

@@ -170,8 +170,9 @@ TEST_CASE("reset before the first byte is an end and a later one a failure", "[s
   const auto& [greeting, sent, end] = GENERATE(table<const char*, const char*, End>(
       {{"", "", End::no_more_data}, {"hi", "", End::no_more_data}, {"", "x", End::failed}}));
   RunningSession running({.greeting = greeting});
-  running.client.send(sent);
-  CHECK(eventually([&] { return running.echoed == std::string_view(sent).size(); }));
+  const std::string_view text = sent;
+  running.client.send(text);
+  CHECK(eventually([&] { return running.echoed == text.size(); }));
   running.client.reset();
   CHECK(running.end() == end);
 }
@@ -179,8 +180,10 @@ TEST_CASE("reset before the first byte is an end and a later one a failure", "[s
 TEST_CASE("limit is reached when the client has acknowledged all bytes up to it", "[session]") {
   const std::string data = pattern(1 << 18);
   echo::Options options{.chunk_size = 65'536, .idle_timeout = GENERATE(0ms, 100ms)};
-  options.*GENERATE(&echo::Options::close_after, &echo::Options::reset_after,
-                    &echo::Options::stall_after) = data.size();
+  const int limit = GENERATE(0, 1, 2);
+  std::uint64_t* const limits[] = {&options.close_after, &options.reset_after,
+                                   &options.stall_after};
+  *limits[limit] = data.size();
   RunningSession running(options);
   running.client.use_small_buffer(65'536);
   running.client.send(data);

@@ -11,13 +11,12 @@
 #include <span>
 #include <string>
 #include <system_error>
-#include <utility>
 #include <vector>
 
 #include "client.hpp"
 #include "echo/endpoint.hpp"
 #include "echo/unique_fd.hpp"
-#include "matchers.hpp"
+#include "matchers.hpp"  // IWYU pragma: keep
 
 namespace test {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <system_error>
 
-#include "matchers.hpp"
+#include "matchers.hpp"  // IWYU pragma: keep
 
 namespace {
 

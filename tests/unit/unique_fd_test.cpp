@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "matchers.hpp"
+#include "matchers.hpp"  // IWYU pragma: keep
 
 namespace {
 
@@ -31,7 +31,7 @@ TEST_CASE("descriptor that is moved has one owner", "[unique_fd]") {
   echo::UniqueFd first = open_one();
   const int number = first.get();
   echo::UniqueFd second = std::move(first);
-  REQUIRE_FALSE(first);
+  REQUIRE_FALSE(first);  // NOLINT(bugprone-use-after-move): this is what the test is about.
   REQUIRE(second.get() == number);
 
   echo::UniqueFd third = open_one();
