@@ -72,6 +72,13 @@ TEST_CASE("output that cannot be written is an error and delays no end", "[start
   CHECK(run_server({"--version"}, with_limit("fsize=0")).status == 1);
 }
 
+TEST_CASE("errors that nobody reads delay no end", "[start]") {
+  const Pipe pipe;
+  const std::string page(65'536, 'x');
+  REQUIRE(::write(pipe.write_end.get(), page.data(), page.size()) == 65'536);
+  CHECK(run_server({"--bogus"}, {.err = pipe.write_end.get()}).status == 2);
+}
+
 TEST_CASE("usage errors end with status 2 and name the option or variable and the help",
           "[start]") {
   const auto& [arguments, variable, name] = GENERATE(table<Words, std::string, std::string>(
