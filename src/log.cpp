@@ -17,7 +17,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -112,7 +114,8 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
     fmt::format_to(std::back_inserter(text),
                    "{} line{} dropped here: the log was not read fast enough", dropped_,
                    plural(dropped_));
-    append({{}, "", spdlog::level::warn, {text.data(), text.size()}});
+    const spdlog::string_view_t view(text.data(), text.size());
+    append(spdlog::details::log_msg("", spdlog::level::warn, view));
   }
 
   void append(const spdlog::details::log_msg& message) {

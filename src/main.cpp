@@ -41,7 +41,7 @@ fmt::memory_buffer text_of(const echo::Totals& totals) {
   return text;
 }
 
-/// Stops first and logs afterwards, so that nothing about the log can delay the stop.
+/// Stops before it logs, so that nothing about the log can delay the stop.
 void on_stop(echo::Server& server, int signal, std::chrono::milliseconds drain_timeout) {
   const std::size_t open = server.totals().open;  // Read first, because a stop ends connections.
   server.stop();
@@ -94,7 +94,7 @@ int run_server(const echo::Options& options) {
   spdlog::debug("starting: host {}, port {}", echo::escaped(options.host), options.port);
   echo::raise_descriptor_limit();
   echo::Listener listener = echo::listen_on_first(echo::resolve(options.host, options.port));
-  if (options.max_connections == 0)  // This tests what a client does if `connect` gets no answer.
+  if (options.max_connections == 0)  // Nobody is served, and not even `connect` gets an answer.
     listener.fill_backlog();
   const std::string address = listener.local_endpoint().to_string();
 
@@ -115,13 +115,14 @@ int run_server(const echo::Options& options) {
   if (server.has_lost_listener())
     return 1;
   // The verdict of --exit-after on its clients. (A connection that the drain timeout aborted says
-  // nothing about its client.) Without the option, this is never true.
-  const bool have_all_come = totals.accepted == options.exit_after;
+  // nothing about its client.) It holds only if all of them have come.
+  const bool have_all_come =
+      options.exit_after != echo::never && totals.accepted == options.exit_after;
   return have_all_come && totals.failed + totals.timed_out > 0 ? 3 : 0;
 }
 
-/// Prints an error, and returns `status`. Not by the log, which is set up only when the options are
-/// known.
+/// Prints an error, and returns `status`. Not by the log, because these messages have a form of
+/// their own, and some come before the log is set up.
 int fail(int status, const std::string& text) {
   const char* const priority = echo::is_stderr_journal() ? "<3>" : "";
   echo::print_error(priority + ("echo-server: " + text + '\n'));

@@ -55,7 +55,7 @@ void Server::stop() noexcept {
 
 void Server::run() noexcept {
   keep_workers();
-  listener_.shutdown();  // After `exit_after`; a stop has already done it.
+  listener_.shutdown();  // Whatever the reason, nobody may stay in `accept`. Twice does no harm.
   drain();
 }
 
@@ -93,15 +93,12 @@ void Server::drain() {
 void Server::work() {
   while (std::optional<Client> client = next_client())
     serve(std::move(*client));
-  const std::lock_guard lock(mutex_);
-  --workers_;
-  // Under the lock, because the server may be destroyed as soon as the lock is free.
-  changed_.notify_all();
 }
 
-/// Returns the next client, or nothing if this worker is to end.
+/// Returns the next client, or nothing if this worker has been counted out. It must then not touch
+/// the server any more.
 std::optional<Server::Client> Server::next_client() {
-  while (may_accept()) {
+  while (stay_or_leave()) {
     try {
       if (std::optional<Client> client = accept_and_count_in())
         return client;
@@ -114,6 +111,17 @@ std::optional<Server::Client> Server::next_client() {
     }
   }
   return std::nullopt;
+}
+
+/// Whether the calling worker is to wait for a client. If not, counts it out.
+bool Server::stay_or_leave() {
+  const std::lock_guard lock(mutex_);
+  if (!is_closing() && free_workers() <= max_free && claimed() <= options_.exit_after)
+    return true;
+  --workers_;
+  // Under the lock, because the server may be destroyed as soon as the lock is free.
+  changed_.notify_all();
+  return false;
 }
 
 /// Returns nothing if the listener no longer listens.
@@ -185,10 +193,12 @@ std::size_t Server::free_workers() const {
   return workers_ - totals_.open;
 }
 
-/// Connections that were accepted, plus one for each free worker, which may accept one more. If
-/// this never exceeds `exit_after` while a worker is in `accept`, then exactly `exit_after`
-/// connections are accepted, and nobody is left in `accept` after the last one. The caller holds
-/// mutex_.
+/// The connections that were accepted, and one for each free worker, since it may accept one more.
+/// As long as this is at most `exit_after`, no connection too many is accepted, and nobody is left
+/// in `accept` after the last one. An acceptance does not change it: a worker is no longer free
+/// then. It grows when a worker is started, which is_worker_missing asks for only if there is room,
+/// and when a client has left, after which stay_or_leave ends the worker if it is one too many. The
+/// caller holds mutex_.
 std::uint64_t Server::claimed() const {
   return totals_.accepted + free_workers();
 }
@@ -197,12 +207,6 @@ std::uint64_t Server::claimed() const {
 bool Server::is_worker_missing() const {
   return free_workers() < min_free && workers_ < options_.max_connections &&
          claimed() < options_.exit_after;
-}
-
-/// Whether the calling worker, which is already one of the free ones, is to wait for a client.
-bool Server::may_accept() const {
-  const std::lock_guard lock(mutex_);
-  return !is_closing() && free_workers() <= max_free && claimed() <= options_.exit_after;
 }
 
 /// The listening socket no longer listens. That is an error unless the server shut it down itself.
@@ -221,7 +225,8 @@ void Server::note_lost_listener() {
 
 /// Reports an error of a worker that could not accept, or of the foreman that could not start a
 /// worker, and pauses before the next attempt. As long as some worker can still accept, clients are
-/// served, and nothing is reported. To be called with mutex_ locked, which is unlocked meanwhile; a
+/// served, and nothing is reported. (A worker in `accept` has a file descriptor in reserve: accept4
+/// takes one before it blocks.) To be called with mutex_ locked, which is unlocked meanwhile; a
 /// worker has already counted itself in `retrying_`.
 void Server::pause_after_error(std::unique_lock<std::mutex>& lock, const char* action,
                                const std::exception& error) {
@@ -235,7 +240,7 @@ void Server::pause_after_error(std::unique_lock<std::mutex>& lock, const char* a
     spdlog::error("cannot {}: {}{}; retrying", action, std::strerror(code),
                   code == EMFILE ? " (see ulimit -n)" : "");
     lock.lock();
-    // Set after the error was logged, because the next connection logs that it is over.
+    // Not before the error is logged: "accepting connections again" could precede it.
     in_trouble_ = true;
   }
   changed_.wait_for(lock, stop_.get_token(), retry_pause, [this] { return is_closing(); });

@@ -96,9 +96,10 @@ Session::End Session::converse() {
   greet();
   const bool has_client_ended = echo();
   const bool is_stopped = !has_client_ended && stop_.stop_requested();
-  // The kernel delivers the rest even after the close, but does not tell whether it could. The exit
-  // status of exit_after depends on that, and so does what happens at a limit or after a stop.
-  if (is_at_limit() || is_stopped || options_.exit_after != Options::never)
+  // After a close, the kernel still delivers the rest. But it does not tell whether it could, which
+  // the exit status of exit_after depends on; the limits promise that it has been delivered; and
+  // after a stop, the rest includes what the client is still sending.
+  if (options_.exit_after != Options::never || is_at_limit() || is_stopped)
     finish(has_client_ended);
   // Asked again, because the limit can be reached by what arrives after a stop.
   if (is_at_limit()) {
@@ -154,7 +155,7 @@ void Session::finish(bool has_client_ended) {
     if (is_delivered && (has_client_ended || is_at_limit()))
       return;
     const bool was_quiet = is_quiet();
-    // Only now, so that nothing that arrived before the two looks above is overlooked.
+    // Looks first, receives afterwards: what arrives between the two is then still received.
     const std::size_t arrived = receive(MSG_DONTWAIT);
     if (arrived > 0) {
       send_back(arrived);
@@ -162,7 +163,7 @@ void Session::finish(bool has_client_ended) {
     }
     if (is_delivered && was_quiet)
       return;
-    socket_.check();  // Otherwise a broken connection would go unnoticed here.
+    socket_.throw_if_broken();  // Nothing else here would notice it.
     sleep_or_stop(abort_, pause);
     pause = std::min(2 * pause, max_pause);
   }
@@ -228,8 +229,9 @@ void Session::send_back(std::size_t size) {
   }
 }
 
-/// Returns how many bytes the kernel took. An abort must not go unnoticed here: otherwise the
-/// connection could be closed as if everything had been sent.
+/// Returns how many bytes the kernel took. Throws if the session is aborted: otherwise the
+/// connection could be closed as if everything had been sent. Since Socket::send returns after
+/// `send_patience` even if there is no room, an abort is noticed in time.
 std::size_t Session::send(std::span<const std::byte> data) {
   throw_if_aborted();
   return socket_.send(data);

@@ -71,7 +71,8 @@ Session::End Session::log_end(End end, std::string_view reason) const {
                  connected.count(), tcp.tcpi_rtt / 1000.0, tcp.tcpi_snd_mss);
   if (tcp.tcpi_total_retrans > 0)
     fmt::format_to(out, ", {} retransmitted", tcp.tcpi_total_retrans);
-  spdlog::log(end == End::failed ? spdlog::level::warn : spdlog::level::info, "{})",
+  line.push_back(')');
+  spdlog::log(end == End::failed ? spdlog::level::warn : spdlog::level::info, "{}",
               std::string_view(line.data(), line.size()));
   return end;
 }

@@ -76,7 +76,7 @@ std::size_t Socket::unacknowledged() const noexcept {
   return static_cast<std::size_t>(count);
 }
 
-void Socket::check() {
+void Socket::throw_if_broken() {
   // An empty send sends nothing, but fails on a broken connection. SO_ERROR would not do: it also
   // reports errors that TCP survives (RFC 1122, 4.2.3.9).
   send({});

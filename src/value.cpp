@@ -70,7 +70,7 @@ std::string parse_host(const Value& value) {
   if (host.starts_with('[') && host.ends_with(']'))
     host = host.substr(1, host.size() - 2);
   // A single colon, or one after a bracket, separates a port. A slash is part of a URL. A number
-  // alone would be an IPv4 address to getaddrinfo, but is meant as a port.
+  // alone would be an IPv4 address to getaddrinfo, but is meant as a port, and * as all addresses.
   const bool is_number = host.find_first_not_of("0123456789") == host.npos;
   if (host.empty() || is_number || std::ranges::count(host, ':') == 1 ||
       host.find_first_of("/]*") != host.npos)

@@ -45,9 +45,11 @@ class Server {
   /// memory.
   void stop() noexcept;
 
-  /// Any thread may call these two.
+  /// Any thread may call it.
   Totals totals() const;
-  /// Whether something else than this server shut the listening socket down, such as `ss -K`.
+
+  /// Whether something else than this server shut the listening socket down, such as `ss -K`. Any
+  /// thread may call it.
   bool has_lost_listener() const;
 
  private:
@@ -58,7 +60,7 @@ class Server {
     std::uint64_t number;  ///< From 1.
     std::size_t open;
     bool is_closing;    ///< No further connection will be accepted.
-    bool ends_trouble;  ///< The log said that no connection could be accepted.
+    bool ends_trouble;  ///< This is the first connection after an error was logged.
   };
   struct Client {
     Socket socket;
@@ -77,7 +79,7 @@ class Server {
   void log_arrival(const Client& client) const;
   bool is_closing() const;
   bool is_worker_missing() const;
-  bool may_accept() const;
+  bool stay_or_leave();
   std::size_t free_workers() const;
   std::uint64_t claimed() const;
   void note_lost_listener();
@@ -92,8 +94,8 @@ class Server {
   std::stop_source abort_;  ///< Ends what is still open when the drain timeout has expired.
   std::atomic<std::uint64_t> echoed_ = 0;
 
-  std::mutex accept_order_;  ///< See `accept_and_count_in`. Locked before mutex_.
-  std::condition_variable_any changed_;
+  std::mutex accept_order_;              ///< See `accept_and_count_in`. Locked before mutex_.
+  std::condition_variable_any changed_;  ///< Workers are missing, a worker ended, or no more come.
   mutable std::mutex mutex_;  ///< Protects everything below. Nothing is logged while it is held.
   Totals totals_;             ///< Without `echoed` and `uptime`, which `totals()` adds.
   std::size_t workers_ = 0;   ///< Threads that wait for a client or serve one.

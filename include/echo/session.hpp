@@ -32,7 +32,8 @@ class Session {
   };
 
   /// A request on `stop` ends the session as soon as everything that the client has sent is sent
-  /// back; a request on `abort`, which follows a stop, ends it immediately. The bytes sent back are
+  /// back; a request on `abort`, which follows a stop, ends it within
+  /// `send_patience`. The bytes sent back are
   /// added to `echoed_by_all` as well. The options must outlive the session.
   Session(Socket socket, const Options& options, const std::stop_token& stop,
           const std::stop_token& abort, std::atomic<std::uint64_t>& echoed_by_all)
@@ -77,8 +78,9 @@ class Session {
   std::unique_ptr<std::byte[]> memory_;  ///< Owns what `buffer_` refers to.
   std::span<std::byte> buffer_;
   std::uint64_t echoed_ = 0;  ///< Bytes sent back by this session.
-  bool is_heard_ =
-      false;  ///< The client has sent a byte, or closed its sending side before a stop.
+  /// The client has sent a byte, or closed its sending side before a stop. --reset-after 0 waits
+  /// for it, and a reset is a failure only after it.
+  bool is_heard_ = false;
 };
 
 }  // namespace echo

@@ -49,7 +49,7 @@ class Socket {
   std::size_t unacknowledged() const noexcept;
 
   /// Throws if the connection is broken.
-  void check();
+  void throw_if_broken();
 
   /// SHUT_RD ends a blocked `receive` as soon as it has read what had already arrived; SHUT_WR
   /// sends end of file (shutdown(2)). Does nothing if the connection no longer exists.
@@ -93,8 +93,7 @@ class Listener {
 
   /// Blocks until there is a client. Returns nothing if the socket no longer listens, for example
   /// after `shutdown`. A client that has gone before it could be accepted is skipped. Other errors
-  /// are thrown as std::system_error "accept: <reason>" (accept(2)). The kernel reserves a file
-  /// descriptor for each thread that is blocked here.
+  /// are thrown as std::system_error "accept: <reason>" (accept(2)).
   std::optional<Socket> accept();
 
   /// Ends every `accept`, now and later, drops the connections in the backlog, and stops

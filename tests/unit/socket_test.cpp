@@ -60,7 +60,7 @@ TEST_CASE("undeliverable bytes are an error even behind an end of file", "[socke
   client.close();  // With bytes unread, so by a reset.
   std::system_error error = error_of([] {});
   CHECK(eventually([&] {
-    error = error_of([&] { socket.check(); });
+    error = error_of([&] { socket.throw_if_broken(); });
     return static_cast<bool>(error.code());
   }));
   CHECK(std::string(error.what()) == "send: Broken pipe");
