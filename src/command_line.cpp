@@ -55,7 +55,7 @@ void CommandLine::add(const std::string& argument) {
   const bool has_value = name.size() < argument.size();
   for (const Known& known : known_) {
     std::string misuse;
-    if (name == known.name.substr(1))  // CLI11 would read -host as -h, which asks for help.
+    if (name == known.name.substr(1))  // "-host", which CLI11 would read as -h.
       misuse = "use two dashes, as in -" + argument;
     else if (name == known.name && has_value && !known.takes_value)
       misuse = std::string(name) + " takes no value";

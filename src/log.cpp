@@ -94,10 +94,12 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
     append(message);
     const std::size_t size = unsent_.size();
     write_unsent();
-    const bool is_nothing_written = unsent_.size() == size;
-    dropped_ = is_nothing_written ? dropped_ + 1 : 0;
-    if (is_nothing_written)
+    if (unsent_.size() < size) {  // The rest, if any, is written before the next line.
+      dropped_ = 0;
+    } else {
       unsent_.clear();
+      ++dropped_;
+    }
   }
 
   void flush_() override {}
@@ -148,12 +150,12 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
   const std::size_t max_write_ = reopened_ ? SIZE_MAX : is_terminal() ? 1 : PIPE_BUF;
   const bool is_coloured_ = wants_colour();
   const bool is_journal_ = is_stderr_journal();
-  /// Between two calls: the end of a line of which stderr, a terminal, took only the beginning.
+  /// Between two calls: the end of a line of which stderr took only the beginning.
   std::string unsent_;
   std::uint64_t dropped_ = 0;
 };
 
-std::shared_ptr<spdlog::logger> always;
+std::shared_ptr<spdlog::logger> always_logger;
 
 }  // namespace
 
@@ -168,11 +170,11 @@ void set_up_log(const std::string& level) {
   const spdlog::level::level_enum from = spdlog::level::from_str(level);
   sink->set_pattern(pattern());
   spdlog::set_default_logger(make_logger("", from));
-  always = make_logger("always", from == spdlog::level::off ? from : spdlog::level::trace);
+  always_logger = make_logger("always", from == spdlog::level::off ? from : spdlog::level::trace);
 }
 
 void log_unless_off(std::string_view line) {
-  always->info("{}", line);
+  always_logger->info("{}", line);
 }
 
 bool is_stderr_journal() {

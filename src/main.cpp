@@ -43,7 +43,7 @@ fmt::memory_buffer text_of(const echo::Totals& totals) {
 
 /// Stops first and logs afterwards, so that nothing about the log can delay the stop.
 void on_stop(echo::Server& server, int signal, std::chrono::milliseconds drain_timeout) {
-  const std::size_t open = server.totals().open;  // Idle connections end right after the stop.
+  const std::size_t open = server.totals().open;  // Read first, because a stop ends connections.
   server.stop();
   const char* const name = signal == SIGINT ? "SIGINT" : "SIGTERM";
   if (open == 0) {
@@ -82,8 +82,8 @@ void log_start(const echo::Options& options, const std::string& address) {
   spdlog::info("at most {} connection{}{}", options.max_connections,
                plural(options.max_connections),
                ::isatty(STDERR_FILENO) == 1 ? "; press Ctrl+C to stop" : "");
-  if (!options.faults.empty())
-    spdlog::info("testing clients with {}", options.faults);
+  if (!options.test_settings.empty())
+    spdlog::info("testing clients with {}", options.test_settings);
   if (options.max_connections > 0)
     spdlog::debug("waiting for a connection");
 }
@@ -94,7 +94,7 @@ int run_server(const echo::Options& options) {
   spdlog::debug("starting: host {}, port {}", echo::escaped(options.host), options.port);
   echo::raise_descriptor_limit();
   echo::Listener listener = echo::listen_on_first(echo::resolve(options.host, options.port));
-  if (options.max_connections == 0)  // Then `connect` itself is to get no answer.
+  if (options.max_connections == 0)  // This tests what a client does if `connect` gets no answer.
     listener.fill_backlog();
   const std::string address = listener.local_endpoint().to_string();
 
@@ -103,10 +103,9 @@ int run_server(const echo::Options& options) {
     const std::jthread signals =
         echo::handle_signals([&](int signal) { on_stop(server, signal, options.drain_timeout); },
                              [&] { on_usr1(server); });
-    log_start(options,
-              address);  // First, because a stop may follow as soon as the address is known.
     announce_address(address);
     echo::notify_ready();
+    log_start(options, address);
     server.run();
   }  // The signal thread is joined, so that whatever it logs stands before the last line.
 
@@ -115,13 +114,14 @@ int run_server(const echo::Options& options) {
   spdlog::info("stopped: {}", std::string_view(text.data(), text.size()));
   if (server.has_lost_listener())
     return 1;
-  // The verdict of --exit-after on its clients, once all of them have been accepted. A connection
-  // that the drain timeout aborted says nothing about its client.
-  const bool is_complete = totals.accepted == options.exit_after;
-  return is_complete && totals.failed + totals.timed_out > 0 ? 3 : 0;
+  // The verdict of --exit-after on its clients. (A connection that the drain timeout aborted says
+  // nothing about its client.) Without the option, this is never true.
+  const bool have_all_come = totals.accepted == options.exit_after;
+  return have_all_come && totals.failed + totals.timed_out > 0 ? 3 : 0;
 }
 
-/// Prints an error, and returns `status`.
+/// Prints an error, and returns `status`. Not by the log, which is set up only when the options are
+/// known.
 int fail(int status, const std::string& text) {
   const char* const priority = echo::is_stderr_journal() ? "<3>" : "";
   echo::print_error(priority + ("echo-server: " + text + '\n'));
@@ -129,7 +129,7 @@ int fail(int status, const std::string& text) {
 }
 
 /// Prints the help or the version, and returns the exit status.
-int inform(const std::string& text) {
+int print_information(const std::string& text) {
   try {
     echo::print(text);
     return 0;
@@ -148,7 +148,8 @@ int main(int argc, char** argv) {
     echo::ensure_standard_streams();
     echo::prepare_signals();
     const echo::Options options = echo::parse_options(argc, argv);
-    return options.information.empty() ? run_server(options) : inform(options.information);
+    return options.information.empty() ? run_server(options)
+                                       : print_information(options.information);
   } catch (const echo::UsageError& error) {
     return fail(2, echo::escaped(error.what()) + "\nTry 'echo-server --help'.");
   } catch (const std::bad_alloc&) {

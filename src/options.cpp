@@ -38,8 +38,9 @@ struct Row {
   std::string_view names, placeholder, default_value;
   std::string_view help;  ///< Lines of at most 52 columns.
   void (*set)(O, V);      ///< Stores a value. Null for a flag, which takes no value.
-  /// For an option that makes the server misbehave: what it is set to, as the log names it.
-  std::string (*fault)(const Options&) = nullptr;
+  /// For an option that tests a client: what it is set to, as the log names it, or an empty string
+  /// if it is not set.
+  std::string (*test_setting)(const Options&) = nullptr;
 
   std::string long_name() const { return std::string(names.substr(names.find("--"))); }
   std::string variable() const;
@@ -198,9 +199,10 @@ Options parse_options(int argc, const char* const* argv) {
         throw UsageError(used_limit + " and " + value.shown() + " cannot be used together");
       used_limit = value.shown();
     }
-    const std::string fault = row.fault != nullptr ? row.fault(options) : "";
-    if (!fault.empty())
-      options.faults += (options.faults.empty() ? "" : ", ") + row.long_name() + ' ' + fault;
+    const std::string test_setting = row.test_setting != nullptr ? row.test_setting(options) : "";
+    if (!test_setting.empty())
+      options.test_settings +=
+          (options.test_settings.empty() ? "" : ", ") + row.long_name() + ' ' + test_setting;
   }
   if (line.has("--verbose"))
     options.log_level = "debug";

@@ -54,7 +54,8 @@ void end_process_by(int signal) {
 
 void wait_for_signals(const std::stop_token& token, const std::function<void(int)>& on_stop,
                       const std::function<void()>& on_usr1) {
-  // The destructor of the jthread requests a stop of the token. SIGUSR1 then wakes sigwait.
+  // The destructor of the jthread requests a stop. This thread then sends itself SIGUSR1, to wake
+  // sigwait, which does not know the token. A signal that comes before sigwait stays pending.
   const std::stop_callback wake(token,
                                 [self = ::pthread_self()] { ::pthread_kill(self, SIGUSR1); });
   std::optional<Clock::time_point> first_stop;
@@ -93,17 +94,17 @@ void end_stdout() {
 }  // namespace
 
 void ensure_standard_streams() {
+  // open returns the lowest free number, which is the one that was found closed. It is opened for
+  // reading only, so that a write to a stream that was closed still fails.
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-    // open returns the lowest free number, which is this one. It is opened for reading only, so
-    // that a write to a stream that was closed still fails.
     if (::fcntl(fd, F_GETFD) == -1)
       checked(retry([] { return ::open("/dev/null", O_RDONLY); }), "open /dev/null");
 }
 
 void prepare_signals() {
-  // A write raises the first three: to a closed pipe, to a file at its size limit, or from the
-  // background to a terminal that stops such jobs. SIGCHLD: process 1 of a container inherits the
-  // children of others, and leaves no zombies if it ignores their end.
+  // SIGPIPE, SIGXFSZ and SIGTTOU are raised by a write: to a closed pipe, to a file at its size
+  // limit, or from the background to a terminal that stops such jobs. SIGCHLD: process 1 of a
+  // container inherits the children of others, and leaves no zombies if it ignores their end.
   for (const int signal : {SIGPIPE, SIGXFSZ, SIGTTOU, SIGCHLD, SIGUSR1})
     ::signal(signal, SIG_IGN);
   ::signal(SIGINT, end_process_by);
@@ -163,7 +164,9 @@ void raise_descriptor_limit() noexcept {
 
 std::jthread handle_signals(std::function<void(int)> on_stop, std::function<void()> on_usr1) {
   ::pthread_sigmask(SIG_BLOCK, &handled_signals, nullptr);
-  ::signal(SIGUSR1, SIG_DFL);  // From now on the mask protects from its default action.
+  // The kernel may discard a signal that is ignored, even before sigwait sees it. Because of the
+  // mask, its default action does not take place.
+  ::signal(SIGUSR1, SIG_DFL);
   try {
     return std::jthread(wait_for_signals, std::move(on_stop), std::move(on_usr1));
   } catch (const std::system_error& error) {

@@ -26,10 +26,10 @@ using namespace std::chrono_literals;
 
 /// If the limits allow it, at least this many workers wait for a client, so that a burst of clients
 /// does not wait for threads to start.
-constexpr std::size_t min_waiting = 8;
-/// A worker that returns from a client ends if more than this many wait. The distance to
-/// `min_waiting` keeps workers from being started and ended all the time.
-constexpr std::size_t max_waiting = 16;
+constexpr std::size_t min_free = 8;
+/// A worker ends instead of waiting for a client if more than this many are free. The distance to
+/// `min_free` keeps workers from being started and ended all the time.
+constexpr std::size_t max_free = 16;
 /// How long to pause after a failure before the next attempt.
 constexpr auto retry_pause = 100ms;
 /// How often a failure that lasts is reported.
@@ -44,14 +44,16 @@ Options without_faults(Options options) {
 }  // namespace
 
 Server::Server(Listener listener, const Options& options)
-    : listener_(std::move(listener)), options_(options), later_options_(without_faults(options)) {}
+    : listener_(std::move(listener)),
+      options_(options),
+      faultless_options_(without_faults(options)) {}
 
 void Server::stop() noexcept {
   stop_.request_stop();  // First, so that a worker does not take the shutdown for a lost listener.
   listener_.shutdown();
 }
 
-void Server::run() {
+void Server::run() noexcept {
   keep_workers();
   listener_.shutdown();  // After `exit_after`; a stop has already done it.
   drain();
@@ -66,7 +68,7 @@ void Server::keep_workers() {
       return;
     try {
       std::thread(&Server::work, this).detach();
-      ++workers_;  // The new thread does not see the old value: it first waits for this lock.
+      ++workers_;  // The thread sees this value, because `work` begins by taking mutex_.
     } catch (const std::exception& error) {
       pause_after_error(lock, "start a thread", error);
     }
@@ -78,17 +80,18 @@ void Server::drain() {
   std::unique_lock lock(mutex_);
   const auto all_have_ended = [this] { return workers_ == 0; };
   // After `exit_after`, connections may last as long as they like, unless a stop is requested.
-  changed_.wait(lock, stop_.get_token(), all_have_ended);
-  // From a stop on, they have the drain timeout.
+  if (changed_.wait(lock, stop_.get_token(), all_have_ended))
+    return;
   const auto deadline = Clock::now() + options_.drain_timeout;
-  if (!changed_.wait_until(lock, deadline, all_have_ended))
-    abort_.request_stop();
+  if (changed_.wait_until(lock, deadline, all_have_ended))
+    return;
+  abort_.request_stop();
   changed_.wait(lock, all_have_ended);
 }
 
 /// The life of a worker. Its thread is detached: instead of being joined, it counts itself out.
 void Server::work() {
-  while (std::optional<Client> client = accept())
+  while (std::optional<Client> client = next_client())
     serve(std::move(*client));
   const std::lock_guard lock(mutex_);
   --workers_;
@@ -96,17 +99,12 @@ void Server::work() {
   changed_.notify_all();
 }
 
-/// Returns the next client, counted in, or nothing if this worker is to end.
-std::optional<Server::Client> Server::accept() {
+/// Returns the next client, or nothing if this worker is to end.
+std::optional<Server::Client> Server::next_client() {
   while (may_accept()) {
     try {
-      // With only_first, the numbers must follow the order of acceptance. So only one worker at a
-      // time may be between `accept` and `count_in`.
-      std::unique_lock order(accept_order_, std::defer_lock);
-      if (options_.only_first != Options::never)
-        order.lock();
-      if (std::optional<Socket> socket = listener_.accept())
-        return Client{std::move(*socket), count_in()};
+      if (std::optional<Client> client = accept_and_count_in())
+        return client;
       note_lost_listener();
     } catch (const std::exception& error) {
       std::unique_lock lock(mutex_);
@@ -118,15 +116,28 @@ std::optional<Server::Client> Server::accept() {
   return std::nullopt;
 }
 
+/// Returns nothing if the listener no longer listens.
+std::optional<Server::Client> Server::accept_and_count_in() {
+  // Normally all free workers are in `accept` at the same time, and those that return are counted
+  // in by chance. With only_first the order matters, so one worker at a time does both.
+  std::unique_lock order(accept_order_, std::defer_lock);
+  if (options_.only_first != Options::never)
+    order.lock();
+  if (std::optional<Socket> socket = listener_.accept())
+    return Client{std::move(*socket), count_in()};
+  return std::nullopt;
+}
+
 void Server::serve(Client client) {
   log_arrival(client);
   const bool has_faults = client.arrival.number <= options_.only_first;
-  Session session(std::move(client.socket), has_faults ? options_ : later_options_,
+  Session session(std::move(client.socket), has_faults ? options_ : faultless_options_,
                   stop_.get_token(), abort_.get_token(), echoed_);
   const Session::End end = session.run();
   if (count_out(end))
     spdlog::debug("waiting for a connection");
-  // After the count, so that a client that sees the close is no longer counted as open.
+  // After the count, so that a client that sees the close is no longer counted as open. The
+  // connection limit still holds, because it limits the workers.
   session.close(end);
 }
 
@@ -158,7 +169,7 @@ void Server::log_arrival(const Client& client) const {
   if (arrival.is_closing)
     return;
   if (arrival.open < options_.max_connections)
-    spdlog::debug("waiting for a connection");  // Other workers do, or will as soon as they run.
+    spdlog::debug("waiting for a connection");  // Other workers are, not this one.
   else if (options_.max_connections > 1)  // With 1, the limit is how the server is meant to work.
     spdlog::warn("connection limit of {} reached, further clients have to wait", arrival.open);
 }
@@ -168,30 +179,30 @@ bool Server::is_closing() const {
   return stop_.stop_requested() || lost_listener_ || totals_.accepted == options_.exit_after;
 }
 
-/// Workers without a client, including those that pause. The caller holds mutex_.
-std::size_t Server::waiting() const {
+/// Workers that serve nobody: they are blocked in `accept` or about to be, or they pause after an
+/// error, or they are about to end. The caller holds mutex_.
+std::size_t Server::free_workers() const {
   return workers_ - totals_.open;
 }
 
-/// The connections that were accepted, plus those for which a worker waits. With `exit_after`, no
-/// worker may wait for a connection that is one too many: a worker is started only while this is
-/// less, and a worker that has returned from a client ends if its own waiting makes it more. So
-/// exactly `exit_after` connections are accepted, and nobody is left in `accept` after the last
-/// one. The caller holds mutex_.
+/// Connections that were accepted, plus one for each free worker, which may accept one more. If
+/// this never exceeds `exit_after` while a worker is in `accept`, then exactly `exit_after`
+/// connections are accepted, and nobody is left in `accept` after the last one. The caller holds
+/// mutex_.
 std::uint64_t Server::claimed() const {
-  return totals_.accepted + waiting();
+  return totals_.accepted + free_workers();
 }
 
-/// The caller holds mutex_.
+/// Whether one more worker is needed, and allowed. The caller holds mutex_.
 bool Server::is_worker_missing() const {
-  return waiting() < min_waiting && workers_ < options_.max_connections &&
+  return free_workers() < min_free && workers_ < options_.max_connections &&
          claimed() < options_.exit_after;
 }
 
-/// Whether the calling worker, which is one of those that wait, is needed.
+/// Whether the calling worker, which is already one of the free ones, is to wait for a client.
 bool Server::may_accept() const {
   const std::lock_guard lock(mutex_);
-  return !is_closing() && waiting() <= max_waiting && claimed() <= options_.exit_after;
+  return !is_closing() && free_workers() <= max_free && claimed() <= options_.exit_after;
 }
 
 /// The listening socket no longer listens. That is an error unless the server shut it down itself.
@@ -208,13 +219,13 @@ void Server::note_lost_listener() {
       "connections to finish");
 }
 
-/// Reports that a worker could not accept, or that the foreman could not start a worker, and pauses
-/// before the next attempt. While any worker is blocked in `accept`, clients are still served, and
-/// nothing is reported. (Such a worker has what it needs: accept4 reserves a file descriptor before
-/// it blocks.) The caller holds mutex_, and a worker has counted itself in retrying_.
+/// Reports an error of a worker that could not accept, or of the foreman that could not start a
+/// worker, and pauses before the next attempt. As long as some worker can still accept, clients are
+/// served, and nothing is reported. To be called with mutex_ locked, which is unlocked meanwhile; a
+/// worker has already counted itself in `retrying_`.
 void Server::pause_after_error(std::unique_lock<std::mutex>& lock, const char* action,
                                const std::exception& error) {
-  const bool somebody_accepts = waiting() > retrying_;
+  const bool somebody_accepts = free_workers() > retrying_;
   const bool is_too_soon = last_report_ && Clock::now() - *last_report_ < report_pause;
   if (!somebody_accepts && !is_too_soon && !is_closing()) {
     last_report_ = Clock::now();
@@ -224,7 +235,8 @@ void Server::pause_after_error(std::unique_lock<std::mutex>& lock, const char* a
     spdlog::error("cannot {}: {}{}; retrying", action, std::strerror(code),
                   code == EMFILE ? " (see ulimit -n)" : "");
     lock.lock();
-    in_trouble_ = true;  // Not earlier, because the end of the trouble is logged after it.
+    // Set after the error was logged, because the next connection logs that it is over.
+    in_trouble_ = true;
   }
   changed_.wait_for(lock, stop_.get_token(), retry_pause, [this] { return is_closing(); });
 }

@@ -58,6 +58,9 @@ void sleep_or_stop(const std::stop_token& stop, milliseconds time) {
   never_notified.wait_for(lock, stop, time, [] { return false; });
 }
 
+/// Thrown when the session is to end immediately.
+struct Aborted {};
+
 std::string replaced(std::string text, std::string_view placeholder, std::string_view value) {
   for (auto at = text.find(placeholder); at != text.npos;
        at = text.find(placeholder, at + value.size()))
@@ -67,16 +70,18 @@ std::string replaced(std::string text, std::string_view placeholder, std::string
 
 }  // namespace
 
-Session::End Session::run() {
-  // Wakes a blocked `receive`. Removed before `run` returns, so that it never meets a closed
-  // socket.
+Session::End Session::run() noexcept {
+  // A stop wakes a blocked `receive`. The callback is removed when `run` returns, so that it cannot
+  // touch a socket that is closed.
   const std::stop_callback wake(stop_, [this] { socket_.shutdown(SHUT_RD); });
   try {
     return log_end(converse());
+  } catch (const Aborted&) {
+    return log_end(End::aborted);
   } catch (const std::system_error& error) {
     return log_end(end_by(error.code().value()), error.what());
   } catch (const std::bad_alloc&) {
-    return log_end(end_by(ENOMEM), "out of memory");
+    return log_end(End::failed, "out of memory");
   }
 }
 
@@ -91,10 +96,11 @@ Session::End Session::converse() {
   greet();
   const bool has_client_ended = echo();
   const bool is_stopped = !has_client_ended && stop_.stop_requested();
-  // A client that has ended by itself need not be waited for, because the kernel delivers the rest
-  // after the close. The exception is exit_after, since its exit status tells whether that worked.
+  // The kernel delivers the rest even after the close, but does not tell whether it could. The exit
+  // status of exit_after depends on that, and so does what happens at a limit or after a stop.
   if (is_at_limit() || is_stopped || options_.exit_after != Options::never)
     finish(has_client_ended);
+  // Asked again, because the limit can be reached by what arrives after a stop.
   if (is_at_limit()) {
     discard_until_closed();
     return End::by_option;
@@ -132,31 +138,33 @@ bool Session::echo() {
   return false;
 }
 
-/// Waits until the client's kernel has acknowledged everything that was sent. If neither the client
-/// nor the limit has ended the echo, also waits until the client is quiet. What arrives in the
-/// meantime is sent back as far as the limit allows: a client may send everything before it starts
-/// to read. Throws if the connection breaks or the session is aborted.
+/// Waits until the client's kernel has acknowledged everything that was sent. If it was a stop that
+/// ended the echo, also waits until the client is quiet. What arrives in the meantime is sent back
+/// as far as the limit allows: a client may send everything before it starts to read. Throws if the
+/// connection breaks or the session is aborted.
 ///
 /// This must come before the server closes a connection, because a byte that arrives after the
 /// close is answered with a reset (RFC 9293, 3.10.7.4), which destroys what is still on its way to
 /// the client.
 void Session::finish(bool has_client_ended) {
-  for (milliseconds pause = 1ms;;) {
+  milliseconds pause = 1ms;
+  for (;;) {
+    throw_if_aborted();
     const bool is_delivered = socket_.unacknowledged() == 0;
     if (is_delivered && (has_client_ended || is_at_limit()))
       return;
     const bool was_quiet = is_quiet();
-    // Last, so that it finds what arrived during the two looks.
+    // Only now, so that nothing that arrived before the two looks above is overlooked.
     const std::size_t arrived = receive(MSG_DONTWAIT);
-    if (is_delivered && was_quiet && arrived == 0)
-      return;
-    send_back(arrived);
-    socket_.check();
-    throw_if_aborted();
-    if (arrived == 0) {
-      sleep_or_stop(abort_, pause);
-      pause = std::min(2 * pause, max_pause);
+    if (arrived > 0) {
+      send_back(arrived);
+      continue;
     }
+    if (is_delivered && was_quiet)
+      return;
+    socket_.check();  // Otherwise a broken connection would go unnoticed here.
+    sleep_or_stop(abort_, pause);
+    pause = std::min(2 * pause, max_pause);
   }
 }
 
@@ -172,8 +180,8 @@ bool Session::is_quiet() const {
   return silence >= min_silence && silence >= 2 * microseconds(tcp.tcpi_rtt);
 }
 
-/// What comes after the limit. The option has done its work: whatever the client does now, and
-/// whatever fails, changes nothing.
+/// What comes after the limit. The option has done its work, so neither what the client does now
+/// nor an error changes how the connection has ended. (The idle timeout is such an error.)
 void Session::discard_until_closed() {
   if (options_.reset_after != Options::never)
     return;  // `close` sends the reset.
@@ -187,8 +195,9 @@ void Session::discard_until_closed() {
   }
 }
 
-/// Receives a chunk. Waits for it, unless `flags` are MSG_DONTWAIT. As long as chunks are full and
-/// the buffer has room for another one, also receives those that have already arrived. Returns the
+/// Receives a chunk with one recv(2), and waits for it unless `flags` are MSG_DONTWAIT. As long as
+/// chunks are full and the buffer has room for another one, also receives those that have already
+/// arrived, each with a recv(2) of its own, so that one send(2) can return all of them. Returns the
 /// number of bytes at the start of `buffer_`: 0 at end of file, or if nothing has arrived.
 std::size_t Session::receive(int flags) {
   for (std::size_t size = 0;;) {
@@ -228,19 +237,18 @@ std::size_t Session::send(std::span<const std::byte> data) {
 
 void Session::throw_if_aborted() const {
   if (abort_.stop_requested())
-    throw std::system_error(ECANCELED, std::system_category());
+    throw Aborted();
 }
 
-/// --reset-after 0 waits until the client has been heard. A reset right after `accept` would reach
-/// the client in `connect`, in `send` or in `recv`, by chance.
 bool Session::is_at_limit() const {
-  return echoed_ == options_.limit() && (is_heard_ || options_.reset_after != 0);
+  // A reset right after `accept` would reach the client in `connect`, in `send` or in `recv`, by
+  // chance. So --reset-after 0 waits until the client has been heard.
+  const bool is_too_early = options_.reset_after == 0 && !is_heard_;
+  return echoed_ == options_.limit() && !is_too_early;
 }
 
-/// The end that follows from an error.
+/// The end that follows from an error of a system call.
 Session::End Session::end_by(int error) const {
-  if (abort_.stop_requested())
-    return End::aborted;
   if (options_.idle_timeout > 0ms && (error == EAGAIN || error == ETIMEDOUT))
     return End::timed_out;
   // Many health checks reset the connection before they send a byte. But a client that has not
@@ -265,7 +273,7 @@ void Session::close(End end) {
       break;
     case End::no_more_data:
     case End::timed_out:
-    case End::failed:
+    case End::failed:  // Nearly always, there is no connection left.
       break;
   }
   socket_.close();

@@ -57,7 +57,7 @@ Endpoint Socket::local_endpoint() const {
 
 std::size_t Socket::receive(std::span<std::byte> buffer, int flags) {
   const auto count = retry([&] { return ::recv(fd_.get(), buffer.data(), buffer.size(), flags); });
-  if (count == -1 && errno == EAGAIN && flags == MSG_DONTWAIT)
+  if (count == -1 && errno == EAGAIN && flags == MSG_DONTWAIT)  // Else it is the idle timeout.
     return 0;
   return static_cast<std::size_t>(checked(count, "receive"));
 }
@@ -134,7 +134,7 @@ Endpoint Listener::local_endpoint() const {
 
 void Listener::fill_backlog() {
   Endpoint own = local_endpoint();
-  checked(::listen(fd_.get(), 0), "shorten the backlog");  // 0 still leaves room for one.
+  checked(::listen(fd_.get(), 0), "shorten the backlog");  // To one connection.
   const int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
   backlog_filler_ = UniqueFd(checked(::socket(own.storage.ss_family, type, 0), "fill the backlog"));
   // If another client has just taken the place, this connection gets no answer either. That is why
@@ -149,7 +149,7 @@ std::optional<Socket> Listener::accept() {
     Endpoint peer;
     const int fd =
         retry([&] { return ::accept4(fd_.get(), peer.address(), &peer.length, SOCK_CLOEXEC); });
-    if (fd == -1 && errno == EINVAL)
+    if (fd == -1 && errno == EINVAL)  // It was shut down.
       return std::nullopt;
     if (fd == -1 && (errno == ECONNABORTED || errno == EPROTO))
       continue;

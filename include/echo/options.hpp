@@ -28,11 +28,11 @@ struct Options {
   std::uint64_t close_after = never;  ///< Bytes. At most one of these three is set.
   std::uint64_t reset_after = never;  ///< Bytes.
   std::uint64_t stall_after = never;  ///< Bytes.
-  std::uint64_t only_first = never;   ///< Connections to which the four above apply.
+  std::uint64_t only_first = never;   ///< Connections to which --delay and the limits apply.
   std::uint64_t exit_after = never;   ///< Connections.
 
   /// The options that test a client and were set, as the log names them: "--delay 100 s".
-  std::string faults;
+  std::string test_settings;
   /// What to print instead of serving: the text for --help or --version.
   std::string information;
 

@@ -38,7 +38,7 @@ class Server {
   /// socket is lost, and returns when the last worker has ended. To be called once. The calling
   /// thread becomes the foreman: it starts the workers, and aborts the sessions that are left when
   /// the drain timeout expires.
-  void run();
+  void run() noexcept;
 
   /// Begins a graceful shutdown: stops listening immediately, and lets `run` give open connections
   /// at most `drain_timeout` to finish. Any thread may call it. It throws nothing and allocates no
@@ -55,7 +55,7 @@ class Server {
 
   /// The state at the moment in which a connection was accepted, for the log.
   struct Arrival {
-    std::uint64_t number;  ///< In the order in which connections are accepted, from 1.
+    std::uint64_t number;  ///< From 1.
     std::size_t open;
     bool is_closing;    ///< No further connection will be accepted.
     bool ends_trouble;  ///< The log said that no connection could be accepted.
@@ -68,7 +68,8 @@ class Server {
   void keep_workers();
   void drain();
   void work();
-  std::optional<Client> accept();
+  std::optional<Client> next_client();
+  std::optional<Client> accept_and_count_in();
   void serve(Client client);
 
   Arrival count_in();
@@ -77,7 +78,7 @@ class Server {
   bool is_closing() const;
   bool is_worker_missing() const;
   bool may_accept() const;
-  std::size_t waiting() const;
+  std::size_t free_workers() const;
   std::uint64_t claimed() const;
   void note_lost_listener();
   void pause_after_error(std::unique_lock<std::mutex>& lock, const char* action,
@@ -85,13 +86,13 @@ class Server {
 
   Listener listener_;
   const Options options_;
-  const Options later_options_;  ///< For the connections after the first `only_first` ones.
+  const Options faultless_options_;  ///< For connections after the first `only_first` ones.
   const Clock::time_point start_ = Clock::now();
   std::stop_source stop_;
   std::stop_source abort_;  ///< Ends what is still open when the drain timeout has expired.
   std::atomic<std::uint64_t> echoed_ = 0;
 
-  std::mutex accept_order_;  ///< See `accept`. Never locked while mutex_ is held.
+  std::mutex accept_order_;  ///< See `accept_and_count_in`. Locked before mutex_.
   std::condition_variable_any changed_;
   mutable std::mutex mutex_;  ///< Protects everything below. Nothing is logged while it is held.
   Totals totals_;             ///< Without `echoed` and `uptime`, which `totals()` adds.

@@ -43,8 +43,8 @@ class Session {
         echoed_by_all_(echoed_by_all) {}
 
   /// Greets the client, echoes until one of the ends above, and logs it. The connection stays open
-  /// until `close`. Throws nothing.
-  End run();
+  /// until `close`.
+  End run() noexcept;
 
   /// Closes the connection in the way that fits its end.
   void close(End end);
@@ -77,7 +77,8 @@ class Session {
   std::unique_ptr<std::byte[]> memory_;  ///< Owns what `buffer_` refers to.
   std::span<std::byte> buffer_;
   std::uint64_t echoed_ = 0;  ///< Bytes sent back by this session.
-  bool is_heard_ = false;     ///< The client has sent a byte, or has closed its sending side.
+  bool is_heard_ =
+      false;  ///< The client has sent a byte, or closed its sending side before a stop.
 };
 
 }  // namespace echo

@@ -18,7 +18,7 @@
 namespace echo {
 
 /// How long `Socket::send` waits for room before it returns, so that its caller can see that it is
-/// to give up. No call wakes a thread that is blocked in send(2) without sending end of file, too.
+/// to give up. (A shutdown of the sending side would wake it as well, but also send end of file.)
 constexpr std::chrono::milliseconds send_patience{100};
 
 /// A connected, blocking TCP stream. One thread receives and sends. Any thread may call `shutdown`

@@ -75,6 +75,15 @@ TEST_CASE("health checks that reset before their first byte are no failures", "[
                                contains("stopped: 2 connections served, 0 bytes"));
 }
 
+TEST_CASE("greeting that a client refuses is a failure", "[exit]") {
+  Server server({"--exit-after", "1", "--greeting", std::string(100'000, 'x')});
+  Client client(server.port());
+  client.use_small_buffer();
+  server.wait_for_clients();
+  client.reset();
+  CHECK(server.wait() == 3);
+}
+
 TEST_CASE("stop signals are no failure of the clients and prevent an early verdict", "[exit]") {
   Server all({"--exit-after", "2"});
   serve_one(all.port());

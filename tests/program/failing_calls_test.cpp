@@ -1,6 +1,5 @@
 // System calls that fail, are interrupted, or are refused by a sandbox (injected by strace).
 
-#include <cstddef>
 #include <string>
 #include <vector>
 

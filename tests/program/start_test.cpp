@@ -72,6 +72,13 @@ TEST_CASE("output that cannot be written is an error and delays no end", "[start
   CHECK(run_server({"--version"}, with_limit("fsize=0")).status == 1);
 }
 
+TEST_CASE("errors that nobody reads delay no end", "[start]") {
+  const Pipe pipe;
+  const std::string page(65'536, 'x');
+  REQUIRE(::write(pipe.write_end.get(), page.data(), page.size()) == 65'536);
+  CHECK(run_server({"--bogus"}, {.err = pipe.write_end.get()}).status == 2);
+}
+
 TEST_CASE("usage errors end with status 2 and name the option or variable and the help",
           "[start]") {
   const auto& [arguments, variable, name] = GENERATE(table<Words, std::string, std::string>(
@@ -158,7 +165,7 @@ TEST_CASE("stdout that cannot be written is logged and the server serves", "[sta
        {std::pair(full.get(), "No space left on device"), std::pair(closed, "Bad file descriptor"),
         std::pair(pipe.write_end.get(), "Resource temporarily unavailable")}) {
     Server server({}, {.out = fd});
-    CHECK_THAT(server.log(), contains(" error cannot write to stdout: " + std::string(words)));
+    server.wait_for_log(" error cannot write to stdout: " + std::string(words));
     CHECK(Client(server.port()).exchange("hello") == "hello");
     CHECK(server.stop() == 0);
   }

@@ -78,6 +78,16 @@ TEST_CASE("shutdown is not delayed by a client that is gone", "[stop]") {
   CHECK_THAT(server.log(), contains("stopped: 1 connection served, 1 failed, "));
 }
 
+TEST_CASE("drain timeout of 0 resets a client whose bytes wait for a delay", "[stop]") {
+  Server server({"-v", "--delay", "1h", "--drain-timeout", "0"});
+  Client client(server.port());
+  client.send("hello");
+  server.wait_for_log("received 5 bytes from ");
+  CHECK(server.stop() == 0);
+  CHECK(client.receive_until_end().by_reset());
+  CHECK_THAT(server.log(), contains(" reset by shutdown ("));
+}
+
 TEST_CASE("drain timeout resets a client that never reads", "[stop]") {
   const std::string drain = GENERATE("0", "200ms");
   Server server({"-c", "4k", "--drain-timeout", drain});

@@ -64,7 +64,7 @@ void check_refused(const Words& arguments, const std::string& source, const std:
 
 TEST_CASE("defaults hold without options", "[options]") {
   const echo::Options defaults = parse({});
-  CHECK(defaults.faults.empty());
+  CHECK(defaults.test_settings.empty());
   CHECK(defaults.information.empty());
   for (const Option& option : options_table())
     DYNAMIC_SECTION(option.name) {
@@ -81,7 +81,7 @@ TEST_CASE("options are set in every form and the last one counts", "[options]") 
       for (const Words& form : {Words{option.name, value}, {option.name + '=' + value}}) {
         const echo::Options options = parse(form);
         CHECK(option.field(options) == field);
-        CHECK(options.faults == (option.fault.empty() ? "" : option.name + ' ' + option.fault));
+        CHECK(options.test_settings == (option.fault.empty() ? "" : option.name + ' ' + option.fault));
         for (const std::string& wrong : option.wrong) {
           Words twice = {option.name, wrong};
           twice.insert(twice.end(), form.begin(), form.end());
@@ -179,11 +179,11 @@ TEST_CASE("units and words may be written in any case", "[options]") {
   }
 }
 
-TEST_CASE("faults are listed with their values and units", "[options]") {
-  CHECK(parse(typed("--max-connections 0")).faults == "--max-connections 0");
-  CHECK(parse(typed("--delay 1500ms --close-after never --only-first all")).faults ==
+TEST_CASE("test_settings are listed with their values and units", "[options]") {
+  CHECK(parse(typed("--max-connections 0")).test_settings == "--max-connections 0");
+  CHECK(parse(typed("--delay 1500ms --close-after never --only-first all")).test_settings ==
         "--delay 1500 ms");
-  CHECK(parse(typed("--only-first 1 --stall-after 2k --delay 100")).faults ==
+  CHECK(parse(typed("--only-first 1 --stall-after 2k --delay 100")).test_settings ==
         "--delay 100 s, --stall-after 2048 bytes, --only-first 1 connection");
 }
 
