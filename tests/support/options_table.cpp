@@ -34,7 +34,8 @@ Words values(const std::string& list) {
 
 const std::string no_number = "0x10,+5,-5,1e3,0.5, 5,5 ,1'000,abc,0b1,١,";
 const std::string no_time = no_number + "0.5s,1d,s,1 s,5mm,100001h,360000001,99999999999999999h,";
-const std::string no_size = no_number + "2T,1025G,1099511627777,k,64 k,64kk,1.5k,nev,all";
+const std::string no_size =
+    no_number + "2T,1025G,18014398509481984k,1099511627777,k,64 k,64kk,1.5k,nev,all";
 const std::string no_count = no_number + "0,1k,99999999999999999999,";
 const std::string times = "500ms, 30s, 5m or 1h";
 
@@ -65,7 +66,7 @@ const std::vector<Option>& options_table() {
       {.name = "--chunk-size",
        .default_value = {"16", "16"},
        .sample = {"64k", "65536"},
-       .wrong = values(no_size + ",0,0k,17M,16777217,never,4294967296,18014398509481984k,"
+       .wrong = values(no_size + ",0,0k,17M,16777217,never,4294967296,"
                                  "18446744073709551615M"),
        .accepted = "1 to 16M, such as 64k",
        .field = [](Fields fields) { return number_text(fields.chunk_size); }},
