@@ -23,6 +23,7 @@
 #include "echo/log.hpp"
 #include "echo/options.hpp"
 #include "echo/socket.hpp"
+#include "echo/value.hpp"
 
 namespace echo {
 namespace {
@@ -60,13 +61,6 @@ void sleep_or_stop(const std::stop_token& stop, milliseconds time) {
 
 /// Thrown when the session is to end immediately.
 struct Aborted {};
-
-std::string replaced(std::string text, std::string_view placeholder, std::string_view value) {
-  for (auto at = text.find(placeholder); at != text.npos;
-       at = text.find(placeholder, at + value.size()))
-    text.replace(at, placeholder.size(), value);
-  return text;
-}
 
 }  // namespace
 
@@ -191,8 +185,7 @@ void Session::discard_until_closed() {
   try {
     while (!stop_.stop_requested() && receive(0) > 0)
       continue;
-  } catch (const std::system_error&) {
-    return;
+  } catch (const std::system_error&) {  // Then the connection is closed as well.
   }
 }
 

@@ -107,4 +107,11 @@ std::string in_words(std::uint64_t number, const std::string& unit) {
   return std::to_string(number) + ' ' + unit + (number == 1 ? "" : "s");
 }
 
+std::string replaced(std::string text, std::string_view placeholder, std::string_view value) {
+  for (auto at = text.find(placeholder); at != text.npos;
+       at = text.find(placeholder, at + value.size()))
+    text.replace(at, placeholder.size(), value);
+  return text;
+}
+
 }  // namespace echo

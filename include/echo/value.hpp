@@ -62,4 +62,7 @@ constexpr std::uint64_t never = UINT64_MAX;
 std::string in_words(std::chrono::milliseconds time);
 std::string in_words(std::uint64_t number, const std::string& unit);
 
+/// `text` with each `placeholder` replaced by `value`, which is not searched again.
+std::string replaced(std::string text, std::string_view placeholder, std::string_view value);
+
 }  // namespace echo
