@@ -59,7 +59,7 @@ constexpr Row rows[] = {
      }},
     {general, "--max-connections", "N", "1024",
      "Serve at most N connections at a time; others wait\n"
-     "(with 0, not even connecting gets an answer)",
+     "(with 0, even connecting gets no answer)",
      [](O o, V v) {
        o.max_connections =
            static_cast<std::size_t>(parse_number(v, 0, INT32_MAX, "0 to 2147483647"));
@@ -96,7 +96,7 @@ constexpr Row rows[] = {
      [](O o, V v) { o.only_first = parse_count(v, "all"); },
      [](const Options& o) { return in_words(o.only_first, "connection"); }},
     {test, "--exit-after", "N", "never",
-     "Serve N connections, then exit with status 0, or\nwith 3 if one failed or timed out",
+     "Serve N connections, then exit with status 0, or\nwith 3 if any failed or timed out",
      [](O o, V v) { o.exit_after = parse_count(v, "never"); },
      [](const Options& o) { return in_words(o.exit_after, "connection"); }},
 };
@@ -111,20 +111,21 @@ std::string Row::variable() const {
 
 constexpr std::string_view help_intro =
     R"(Usage: echo-server [OPTION]...
-TCP echo server for testing network clients. It sends back what it receives,
-until Ctrl+C stops it.
+TCP echo server for testing network clients. It sends back what it receives
+until you stop it with Ctrl+C.
 )";
 constexpr std::string_view help_footer = R"(
-TIME is a number with a unit (500ms, 30s, 5m, 1h) or a number of seconds. SIZE
-is a number of bytes or has a unit (64k, 1M, 2G, 1T). Brackets show the default
-and the environment variable. An option overrides its variable.
+TIME is a whole number of seconds, or has a unit (500ms, 30s, 5m, 1h). SIZE
+is a number of bytes, or has a unit (64k, 1M, 2G, 1T). Brackets show the default
+and the environment variable. An option on the command line overrides its
+variable.
 
 Examples:
   echo-server --chunk-size 7 --delay 20ms     Reply in small pieces
   echo-server --chunk-size 64k --delay 100ms  Add 100 ms of latency
   echo-server --stall-after 100               Stop in the middle of a reply
 
-SIGINT (Ctrl+C) and SIGTERM shut the server down; SIGUSR1 logs totals.
+SIGINT (Ctrl+C) and SIGTERM shut the server down; SIGUSR1 makes it log totals.
 See also: man echo-server
 )";
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs a client against an echo-server of its own, on a free port, and exits with a status that says what went wrong.
+# Runs a client against its own echo-server on a free port, and exits with a status that says what went wrong,
+# if anything.
 #
 #   usage: timeout 60 ci.sh 'CLIENT' [SERVER-OPTION]...
 #
@@ -13,7 +14,7 @@
 #   2    wrong usage: CLIENT or a server option
 #   3    the client reported success, but the server saw its connection fail or time out: for example, the client
 #        closed the connection before it had received the whole reply
-#   124  from timeout: 60 s have passed. The server itself waits for its client without a time limit
+#   124  timeout ended the run after 60 s; the server itself waits for its client without a time limit
 set -u
 [ $# -gt 0 ] || { echo "usage: ci.sh 'CLIENT' [SERVER-OPTION]..." >&2; exit 2; }
 client=$1

@@ -1,4 +1,5 @@
-"""Sends a message of 20 bytes to an echo server and prints how many bytes of the reply the client received.
+"""Sends a message of 20 bytes to an echo server, up to five times, and prints how many bytes of the
+last reply it received.
 TCP has no message boundaries: one recv call returns what has arrived, which may be only a part of the reply.
 
 usage: one_recv.py PORT once|loop    exit status: 0 if the reply was complete, 1 if not
@@ -33,8 +34,8 @@ def bytes_received(receive, port):
 
 
 port, receive = int(sys.argv[1]), {"once": once, "loop": loop}[sys.argv[2]]
-# On a busy machine, the whole reply can arrive before recv is called. So a client that works by luck gets five chances
-# to fail.
+# On a busy machine, the whole reply can arrive before recv is called. A client that succeeds by luck therefore gets
+# five chances to fail.
 for _ in range(5):
     received = bytes_received(receive, port)
     if received < len(MESSAGE):

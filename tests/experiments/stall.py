@@ -1,4 +1,5 @@
-"""Prints how long a line of 100 bytes takes to come back from an echo server. The first lines are sent only to warm up.
+"""Prints how long a message of 100 bytes takes to come back from an echo server. The messages before the
+last are only a warm-up.
 
 usage: stall.py PORT
 """
@@ -9,7 +10,7 @@ import time
 
 
 def connect(attempts=100):
-    """Retries, since the server may have been started only just now."""
+    """Retries, because the server may have only just been started."""
     try:
         return socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10)
     except ConnectionRefusedError:
