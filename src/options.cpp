@@ -117,8 +117,7 @@ until you stop it with Ctrl+C.
 constexpr std::string_view help_footer = R"(
 TIME is a whole number of seconds, or has a unit (500ms, 30s, 5m, 1h). SIZE
 is a number of bytes, or has a unit (64k, 1M, 2G, 1T). Brackets show the default
-and the environment variable. An option on the command line overrides its
-variable.
+and the environment variable, which an option on the command line overrides.
 
 Examples:
   echo-server --chunk-size 7 --delay 20ms     Reply in small pieces
