@@ -11,7 +11,7 @@
 # Exit status:
 #   0    everything succeeded
 #   1    the client failed, or the server could not start
-#   2    wrong usage: CLIENT or a server option
+#   2    usage error: CLIENT is missing, or a server option is wrong
 #   3    the client reported success, but the server saw its connection fail or time out: for example, the client
 #        closed the connection before it had received the whole reply
 #   124  timeout ended the run after 60 s; the server itself waits for its client without a time limit

@@ -1,5 +1,5 @@
-"""Prints how long a message of 100 bytes takes to come back from an echo server. The messages before the
-last are only a warm-up.
+"""Prints how long a message of 100 bytes takes to come back from an echo server. The messages before the last
+are only a warm-up.
 
 usage: stall.py PORT
 """
