@@ -3,9 +3,9 @@
 the lower one a client with a bug. Whatever differs from run to run (times, ports) is replaced, so that the same program
 always gives the same picture.
 
-usage: tests/session.py [--check] PROGRAM    needs tmux
+usage: python3 tests/session.py [--check] PROGRAM    needs tmux
 
-With --check nothing is drawn, and the exit status is 1 if the picture does not show what PROGRAM prints.
+With --check, nothing is drawn, and the exit status is 1 if the picture does not show what PROGRAM prints.
 """
 
 import difflib
