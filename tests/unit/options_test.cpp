@@ -81,7 +81,8 @@ TEST_CASE("options are set in every form and the last one counts", "[options]") 
       for (const Words& form : {Words{option.name, value}, {option.name + '=' + value}}) {
         const echo::Options options = parse(form);
         CHECK(option.field(options) == field);
-        CHECK(options.test_settings == (option.fault.empty() ? "" : option.name + ' ' + option.fault));
+        CHECK(options.test_settings ==
+              (option.fault.empty() ? "" : option.name + ' ' + option.fault));
         for (const std::string& wrong : option.wrong) {
           Words twice = {option.name, wrong};
           twice.insert(twice.end(), form.begin(), form.end());
