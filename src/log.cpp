@@ -85,9 +85,10 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
   StderrSink() { unsent_.reserve(4096); }  // A line about missing memory should not need any.
 
  protected:
+  /// Between two calls, unsent_ is empty, or it is the rest of a line that was begun.
   void sink_it_(const spdlog::details::log_msg& message) override {
     write_unsent();
-    if (!unsent_.empty()) {
+    if (!unsent_.empty()) {  // There is still no room.
       ++dropped_;
       return;
     }
@@ -96,7 +97,8 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
     append(message);
     const std::size_t size = unsent_.size();
     write_unsent();
-    if (unsent_.size() < size) {  // The rest, if any, is written before the next line.
+    const bool has_begun = unsent_.size() < size;
+    if (has_begun) {
       dropped_ = 0;
     } else {
       unsent_.clear();
@@ -153,7 +155,6 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
   const std::size_t max_write_ = reopened_ ? SIZE_MAX : is_terminal() ? 1 : PIPE_BUF;
   const bool is_coloured_ = wants_colour();
   const bool is_journal_ = is_stderr_journal();
-  /// Between two calls: the end of a line of which stderr took only the beginning.
   std::string unsent_;
   std::uint64_t dropped_ = 0;
 };

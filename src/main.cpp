@@ -94,7 +94,7 @@ int run_server(const echo::Options& options) {
   spdlog::debug("starting: host {}, port {}", echo::escaped(options.host), options.port);
   echo::raise_descriptor_limit();
   echo::Listener listener = echo::listen_on_first(echo::resolve(options.host, options.port));
-  if (options.max_connections == 0)  // Nobody is served, and not even `connect` gets an answer.
+  if (options.max_connections == 0)  // This tests clients: not even their `connect` is answered.
     listener.fill_backlog();
   const std::string address = listener.local_endpoint().to_string();
 
@@ -124,7 +124,7 @@ int run_server(const echo::Options& options) {
 /// Prints an error, and returns `status`. Not by the log, because these messages have a form of
 /// their own, and some come before the log is set up.
 int fail(int status, const std::string& text) {
-  const char* const priority = echo::is_stderr_journal() ? "<3>" : "";
+  const char* const priority = echo::is_stderr_journal() ? "<3>" : "";  // "error" in sd-daemon(3).
   echo::print_error(priority + ("echo-server: " + text + '\n'));
   return status;
 }

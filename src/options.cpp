@@ -64,6 +64,7 @@ constexpr Row rows[] = {
        o.max_connections =
            static_cast<std::size_t>(parse_number(v, 0, INT32_MAX, "0 to 2147483647"));
      },
+     // With 0, this general option tests a client, too.
      [](const Options& o) { return std::string(o.max_connections == 0 ? "0" : ""); }},
     {general, "--idle-timeout", "TIME", "never", "Close connections that are idle for TIME",
      [](O o, V v) {

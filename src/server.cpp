@@ -116,7 +116,8 @@ std::optional<Server::Client> Server::next_client() {
 /// Whether the calling worker is to wait for a client. If not, counts it out.
 bool Server::stay_or_leave() {
   const std::lock_guard lock(mutex_);
-  if (!is_closing() && free_workers() <= max_free && claimed() <= options_.exit_after)
+  const bool may_accept_one_more = !is_closing() && claimed() <= options_.exit_after;
+  if (may_accept_one_more && free_workers() <= max_free)
     return true;
   --workers_;
   // Under the lock, because the server may be destroyed as soon as the lock is free.
@@ -142,7 +143,8 @@ void Server::serve(Client client) {
   Session session(std::move(client.socket), has_faults ? options_ : faultless_options_,
                   stop_.get_token(), abort_.get_token(), echoed_);
   const Session::End end = session.run();
-  if (count_out(end))
+  const bool makes_room = count_out(end);
+  if (makes_room)
     spdlog::debug("waiting for a connection");
   // After the count, so that a client that sees the close is no longer counted as open. The
   // connection limit still holds, because it limits the workers.
@@ -194,10 +196,9 @@ std::size_t Server::free_workers() const {
 }
 
 /// The connections that were accepted, and one for each free worker, since it may accept one more.
-/// As long as this is at most `exit_after`, no connection too many is accepted, and nobody is left
-/// in `accept` after the last one. An acceptance does not change it: a worker is no longer free
-/// then. It grows when a worker is started, which is_worker_missing asks for only if there is room,
-/// and when a client has left, after which stay_or_leave ends the worker if it is one too many. The
+/// This never exceeds `exit_after` while a worker is in `accept`. So exactly `exit_after`
+/// connections are accepted, and nobody is left in `accept` after the last one. It grows in two
+/// places, which both ask for it: where a worker is started, and where one has become free. The
 /// caller holds mutex_.
 std::uint64_t Server::claimed() const {
   return totals_.accepted + free_workers();

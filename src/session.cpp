@@ -41,7 +41,7 @@ constexpr std::size_t max_gathered_bytes = 65'536;
 /// this pause. With 10 ms, a thousand clients that do not read kept a core busy.
 constexpr milliseconds max_pause = 64ms;
 
-/// After a stop, a client is given this long to send what its kernel held back for want of room.
+/// For how long nothing must have arrived until a client counts as quiet: see `is_quiet`.
 constexpr milliseconds min_silence = 100ms;
 
 /// With a delay, chunks are sent back one by one.
@@ -121,7 +121,7 @@ bool Session::echo() {
   while (!is_at_limit() && !stop_.stop_requested()) {
     const std::size_t size = receive(0);
     if (size == 0) {
-      if (stop_.stop_requested())  // This looks like end of file: see `run`.
+      if (stop_.stop_requested())  // After the SHUT_RD in `run`, this need not be end of file.
         return false;
       is_heard_ = true;
       return true;
@@ -157,7 +157,8 @@ void Session::finish(bool has_client_ended) {
     }
     if (is_delivered && was_quiet)
       return;
-    socket_.throw_if_broken();  // Nothing else here would notice it.
+    // `receive` does not notice a reset that follows the client's end of file: it returns 0.
+    socket_.throw_if_broken();
     sleep_or_stop(abort_, pause);
     pause = std::min(2 * pause, max_pause);
   }

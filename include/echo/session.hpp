@@ -32,9 +32,9 @@ class Session {
   };
 
   /// A request on `stop` ends the session as soon as everything that the client has sent is sent
-  /// back; a request on `abort`, which follows a stop, ends it within
-  /// `send_patience`. The bytes sent back are
-  /// added to `echoed_by_all` as well. The options must outlive the session.
+  /// back; a request on `abort`, which follows a stop, ends it
+  /// immediately, or as soon as a blocked send returns (see `send_patience`). The bytes sent back
+  /// are added to `echoed_by_all` as well. The options must outlive the session.
   Session(Socket socket, const Options& options, const std::stop_token& stop,
           const std::stop_token& abort, std::atomic<std::uint64_t>& echoed_by_all)
       : socket_(std::move(socket)),
@@ -78,8 +78,8 @@ class Session {
   std::unique_ptr<std::byte[]> memory_;  ///< Owns what `buffer_` refers to.
   std::span<std::byte> buffer_;
   std::uint64_t echoed_ = 0;  ///< Bytes sent back by this session.
-  /// The client has sent a byte, or closed its sending side before a stop. --reset-after 0 waits
-  /// for it, and a reset is a failure only after it.
+  /// The client has sent a byte, or has ended the echo itself. `is_at_limit` and `end_by` ask for
+  /// it.
   bool is_heard_ = false;
 };
 

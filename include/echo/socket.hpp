@@ -51,8 +51,9 @@ class Socket {
   /// Throws if the connection is broken.
   void throw_if_broken();
 
-  /// SHUT_RD ends a blocked `receive` as soon as it has read what had already arrived; SHUT_WR
-  /// sends end of file (shutdown(2)). Does nothing if the connection no longer exists.
+  /// SHUT_RD ends a blocked `receive` as soon as it has read what had already arrived. (Linux still
+  /// accepts what arrives later, and `receive` returns it.) SHUT_WR sends end of file
+  /// (shutdown(2)). Does nothing if the connection no longer exists.
   void shutdown(int how) noexcept { ::shutdown(fd_.get(), how); }
 
   /// Makes `close` reset the connection and discard what was not delivered (SO_LINGER in
