@@ -24,7 +24,6 @@
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "echo/system_call.hpp"
 #include "echo/unique_fd.hpp"

@@ -21,6 +21,7 @@
 #include "echo/process.hpp"
 #include "echo/server.hpp"
 #include "echo/socket.hpp"
+#include "echo/value.hpp"
 
 namespace {
 

@@ -1,6 +1,5 @@
 #include "echo/options.hpp"
 
-#include <algorithm>
 #include <cctype>
 #include <chrono>
 #include <cstddef>

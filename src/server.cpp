@@ -14,7 +14,6 @@
 #include <thread>
 #include <utility>
 
-#include "echo/log.hpp"
 #include "echo/options.hpp"
 #include "echo/session.hpp"
 #include "echo/socket.hpp"

@@ -1,6 +1,5 @@
 #include "echo/socket.hpp"
 
-#include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>

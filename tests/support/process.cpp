@@ -25,6 +25,7 @@
 #include "echo/log.hpp"
 #include "echo/system_call.hpp"
 #include "matchers.hpp"
+#include "sandbox.hpp"
 
 namespace test {
 namespace {
@@ -149,7 +150,7 @@ void Process::check_faults() const {
       calls.find("(INJECTED") != calls.npos || calls.find("(DELAYED") != calls.npos;
   if (happened || std::uncaught_exceptions() > 0)
     return;
-  if (sizeof(void*) == 4)
+  if (is_for_32_bits())
     note_skip("the program makes no such call here: " + joined(command_));
   else
     FAIL_CHECK("no call was tampered with: " << joined(command_));

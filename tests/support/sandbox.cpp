@@ -35,12 +35,12 @@ std::string unique_name(const std::string& kind) {
 }
 
 /// By its ELF header (elf(5)).
+}  // namespace
+
 bool is_for_32_bits() {
   std::ifstream program(server_binary(), std::ios::binary);
   return program.seekg(4).get() == 1;
 }
-
-}  // namespace
 
 void need_program(const std::string& program) {
   if (!is_installed(program))

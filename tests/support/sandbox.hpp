@@ -12,9 +12,12 @@
 
 namespace test {
 
+/// Whether the program is for 32 bits, which the tests themselves need not be.
+bool is_for_32_bits();
+
 /// strace's `tamper`, such as "accept4:error=ENFILE:when=1", for system calls of the program. If no
-/// call was tampered with when the program has ended, the test fails; on 32-bit machines, where
-/// some calls have other names, it is skipped.
+/// call was tampered with when the program has ended, the test fails; if the program is for 32
+/// bits, where some calls have other names, it is skipped.
 Setup with_faults(const std::string& tamper);
 
 /// A limit of prlimit(1), such as "nofile=64:100", beside those of `setup`.
