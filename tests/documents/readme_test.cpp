@@ -48,9 +48,8 @@ Words in_project(const std::string& script) {
 
 Finished run_script(const std::string& script, const Setup& setup = {},
                     Place place = Place::here()) {
-  Words command = in_project(script);
-  command.erase(command.begin());
-  return run("bash", command, "", setup, 60s, place);
+  const Words command = in_project(script);
+  return run("bash", {command.begin() + 1, command.end()}, "", setup, 60s, place);
 }
 
 /// The same after each run.

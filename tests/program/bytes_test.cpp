@@ -64,6 +64,14 @@ TEST_CASE("deaf clients delay nobody and cost neither time nor memory", "[bytes]
   CHECK(same_bytes(deaf.receive_all(), more_than_fits().substr(0, sent)));
 }
 
+TEST_CASE("keep-alive is on for every connection", "[bytes]") {
+  need_program("ss");
+  const Server server;
+  const Client client = served_client(server.port());
+  const auto sockets = run("ss", {"-Htno", "sport = " + std::to_string(server.port())});
+  CHECK_THAT(sockets.out, contains("timer:(keepalive,"));
+}
+
 TEST_CASE("thousand clients each get their own bytes and 16 of their workers stay", "[bytes]") {
   Server server({}, with_limit("stack=1048576"));  // A thousand of 8 MiB do not fit into 32 bits.
   std::vector<Client> clients;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <future>
+#include <regex>
 #include <string>
 #include <thread>
 
@@ -28,7 +29,9 @@ TEST_CASE("idle timeout closes idle and stalled connections and no busy one", "[
   CHECK(idle.receive_all().empty());
   CHECK(busy.exchange("busy") == "busy");
   CHECK(server.stop() == 0);
-  CHECK_THAT(server.log(), contains("stopped: 3 connections served, 2 timed out, "));
+  CHECK(std::regex_search(
+      server.log(),
+      std::regex("stopped: 3 connections served, 2 timed out, .* uptime 0*([2-9]|\\d\\d)")));
 }
 
 TEST_CASE("idle timeout may be 1 ms or longer than a test can wait", "[idle]") {

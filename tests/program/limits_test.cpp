@@ -92,8 +92,11 @@ TEST_CASE("file descriptors that are missing are reported only if a client may w
   CHECK_THAT(few.log(), !contains(" error "));
 }
 
-TEST_CASE("errors that repeat are reported at most every five seconds", "[limits][slow]") {
-  Server server;
+TEST_CASE("errors that repeat are reported at most every five seconds and delay no shutdown",
+          "[limits][slow]") {
+  Server server({"-c", "4k", "--drain-timeout", "1h"});
+  Client deaf(server.port());
+  deaf.send_until_blocked(more_than_fits());
   server.set_limit(RLIMIT_NOFILE, server.open_descriptors());
   std::vector<Client> clients;
   for (int i = 0; i < 20; ++i)
@@ -102,6 +105,10 @@ TEST_CASE("errors that repeat are reported at most every five seconds", "[limits
   const auto start = Clock::now();
   server.wait_for_log("cannot accept", 2);
   CHECK(Clock::now() - start >= 4s);  // Noise makes it longer, or little shorter.
+  server.signal(SIGTERM);
+  CHECK(is_free(server.port()));
+  deaf.reset();
+  CHECK(server.wait() == 0);
 }
 
 TEST_CASE("thread that could not be started is tried again even if nobody leaves", "[limits]") {

@@ -23,16 +23,16 @@ namespace {
 void talk(std::uint16_t port, unsigned seed) {
   Client client(port);
   const std::string data = pattern(seed % 2 == 0 ? seed % 200 : 1'000'000, seed);
+  const std::string begin = data.substr(0, 10'000);
   bool is_same = true;
   if (seed % 5 == 0) {
     client.send_until_blocked(more_than_fits());
-  } else if (seed % 5 == 1) {
-    client.send(data.substr(0, 1000));
-    client.reset();
-  } else if (seed % 5 == 2) {
-    client.send(data.substr(0, 10'000));
+  } else if (seed % 5 < 3) {
+    client.send(begin);
+    if (seed % 5 == 1)
+      return client.reset();
     client.half_close();
-    is_same = client.receive_all() == data.substr(0, 10'000);
+    is_same = client.receive_all() == begin;
   } else {
     is_same = client.exchange(data) == data;
   }

@@ -42,7 +42,7 @@ TEST_CASE("HAProxy keeps the connections of the server that is not stopped", "[h
   const Words options = {"--greeting", "{server} {client}"};
   Server one(options);
   Server two(options);
-  const std::uint16_t port = port_of(listen_on_loopback().local_endpoint());
+  const std::uint16_t port = listen_on_loopback().local_endpoint().port();
   Process haproxy({"haproxy", "-db", "-f", "/dev/stdin"});
   haproxy.write(configuration(port, one.port(), two.port()));
   haproxy.close_input();

@@ -51,11 +51,6 @@ struct Received {
 struct Sent {
   std::size_t size = 0;
   std::error_code error;
-
-  /// Whether the other side broke the connection off.
-  bool is_broken_off() const {
-    return error == std::errc::connection_reset || error == std::errc::broken_pipe;
-  }
 };
 
 /// A TCP client on loopback, for one thread (one that sends beside one that receives is allowed).
@@ -67,9 +62,6 @@ class Client {
                   int receive_buffer = 0);
 
   void send(std::string_view data);
-
-  /// Marks the last byte as urgent (RFC 6093).
-  void send_urgent(std::string_view data);
 
   /// Makes the client's buffer small, sends until nothing more fits for a while, and waits for an
   /// echo to be there: then the server has accepted it. Returns how many bytes were sent.
@@ -92,8 +84,6 @@ class Client {
 
   /// Whether nothing has come so far.
   bool is_unanswered() const;
-  /// Whether the end of file is there, behind bytes that may not have been received yet.
-  bool has_end_of_file() const;
   /// Waits until the server's system has acknowledged all that was sent; false at the deadline.
   bool is_acknowledged() const;
 
@@ -126,13 +116,8 @@ struct Pair {
 };
 Pair connected_pair();
 
-/// How many of so many clients that come at the same moment get their echo, and no reset.
-std::size_t count_served(std::uint16_t port, std::size_t clients);
-
-/// Whether another one can listen there, at once or soon.
+/// Whether another one can listen there, now or soon.
 bool is_free(std::uint16_t port);
-
-std::uint16_t port_of(const echo::Endpoint& endpoint);
 
 /// On a free port.
 echo::Listener listen_on_loopback();

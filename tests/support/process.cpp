@@ -42,8 +42,6 @@ std::vector<char*> pointers(Words& words) {
 
 /// With a margin, and with "?" for what would steer a terminal.
 std::string indented(const std::string& text) {
-  if (text.find('\0') != text.npos)
-    return "  | (" + std::to_string(text.size()) + " bytes that are no text)\n";
   constexpr std::size_t most = 65'536;
   std::istringstream lines(text.size() <= most ? text : "...\n" + text.substr(text.size() - most));
   std::string result;

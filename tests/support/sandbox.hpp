@@ -4,7 +4,6 @@
 
 #include <sys/types.h>
 
-#include <future>
 #include <string>
 
 #include "echo/unique_fd.hpp"
@@ -30,23 +29,10 @@ class Network {
   Setup setup() const;
   /// Runs commands of a shell in it, and skips the test if they fail.
   std::string shell(const std::string& commands) const;
-  /// What `make` returns when it is called there. A socket belongs to the network where it was
-  /// made.
-  template <typename Make>
-  auto make(Make make) const {
-    return std::async(std::launch::async,
-                      [&] {
-                        enter();
-                        return make();
-                      })
-        .get();
-  }
   /// A process in it.
   pid_t pid() const { return holder_.pid(); }
 
  private:
-  void enter() const;
-
   Process holder_;  ///< The network lives as long as a process in it.
 };
 

@@ -4,12 +4,13 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "client.hpp"
 #include "process.hpp"
 
 namespace test {
@@ -48,8 +49,6 @@ class Server : public Process {
   std::size_t status_number(const std::string& name) const { return std::stoul(status(name)); }
   std::size_t open_descriptors() const;
   bool is_stopped() const { return status("State").front() == 'T'; }  ///< By SIGSTOP and its like.
-  /// Processor time used so far.
-  std::chrono::nanoseconds processor_time() const;
   /// Whether it uses hardly any processor time for a while.
   bool is_at_rest() const;
 
@@ -60,6 +59,10 @@ class Server : public Process {
  private:
   std::uint16_t port_ = 0;
 };
+
+/// Stops the server by SIGSTOP, and makes clients that wait in its backlog for all of its workers
+/// together. Each has sent "hello". SIGCONT lets the server accept them.
+std::vector<Client> queued_clients(const Server& server, std::size_t count);
 
 /// echo-server, with no arguments but these, where it is expected to end by itself: a usage error,
 /// an error at the start, --help, --version.

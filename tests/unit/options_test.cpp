@@ -81,7 +81,8 @@ TEST_CASE("options are set in every form and the last one counts", "[options]") 
       for (const Words& form : {Words{option.name, value}, {option.name + '=' + value}}) {
         const echo::Options options = parse(form);
         CHECK(option.field(options) == field);
-        CHECK(options.test_settings == (option.fault.empty() ? "" : option.name + ' ' + option.fault));
+        CHECK(options.test_settings ==
+              (option.fault.empty() ? "" : option.name + ' ' + option.fault));
         for (const std::string& wrong : option.wrong) {
           Words twice = {option.name, wrong};
           twice.insert(twice.end(), form.begin(), form.end());
@@ -177,14 +178,6 @@ TEST_CASE("units and words may be written in any case", "[options]") {
     CAPTURE(name, value);
     CHECK(option->field(parse({name, value})) == field);
   }
-}
-
-TEST_CASE("test_settings are listed with their values and units", "[options]") {
-  CHECK(parse(typed("--max-connections 0")).test_settings == "--max-connections 0");
-  CHECK(parse(typed("--delay 1500ms --close-after never --only-first all")).test_settings ==
-        "--delay 1500 ms");
-  CHECK(parse(typed("--only-first 1 --stall-after 2k --delay 100")).test_settings ==
-        "--delay 100 s, --stall-after 2048 bytes, --only-first 1 connection");
 }
 
 TEST_CASE("limits exclude each other wherever they come from", "[options]") {
