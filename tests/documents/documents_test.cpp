@@ -26,7 +26,7 @@ const std::string& help() {
   return text;
 }
 
-/// All that `pattern` finds, of its group 1.
+/// What group 1 of `pattern` matches, each time that the pattern is found.
 Names found_in(const std::string& text, const std::string& pattern) {
   const std::regex regex(pattern);
   Names names;

@@ -1,4 +1,4 @@
-// --exit-after: how many clients, and the verdict on them.
+// With --exit-after: how many clients are served, and the verdict on them.
 
 #include <signal.h>
 
@@ -32,7 +32,7 @@ TEST_CASE("exit comes after exactly so many clients", "[exit]") {
 TEST_CASE("exit never accepts one client too many while the listener closes", "[exit]") {
   // There is time for another accept before the shutdown of the listener, which comes first.
   Server server({"--exit-after", "3"}, with_faults("shutdown:delay_enter=500000:when=1"));
-  serve_one(server.port());  // By the end of the next one its worker would wait again.
+  serve_one(server.port());  // Its worker waits for another client before the next one has ended.
   serve_one(server.port());
   Client last(server.port());
   const Client too_many(server.port());

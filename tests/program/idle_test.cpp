@@ -1,4 +1,4 @@
-// --idle-timeout: which connections are closed, and which are not.
+// With --idle-timeout: which connections are closed, and which are not.
 
 #include <chrono>
 #include <future>
@@ -15,12 +15,13 @@ namespace test {
 using namespace std::chrono_literals;
 
 TEST_CASE("idle timeout closes idle and stalled connections and no busy one", "[idle][slow]") {
-  const std::string& data = more_than_fits();  // Made before a client can idle: it may take long.
+  // Making it may take long, so no client idles meanwhile.
+  const std::string& data = more_than_fits();
   Server server({"--idle-timeout", "2s", "-c", "4k"});
   Client stalled(server.port());
   stalled.send_until_blocked(data);
   Client idle(server.port());
-  Client busy(server.port());  // The last, for to set up the others takes time, too.
+  Client busy(server.port());  // The last one, since setting up the others takes time.
   const auto is_closed = [&](const Client& client) {
     return count_of(server.log(), " info connection from " + client.address() + " timed out (") > 0;
   };

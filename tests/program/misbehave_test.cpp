@@ -124,7 +124,7 @@ TEST_CASE("limits deliver all bytes to a client that goes on sending or reads la
   Server server({option, "1M", "--chunk-size", "4k"});
   const std::string data = pattern(20 << 20);
   Client busy(server.port());
-  // Before a reset it goes on as long as it can, or for some gigabytes.
+  // Until it is reset, it goes on sending for as long as it can, or for some gigabytes.
   auto sent = std::async(std::launch::async, [&] {
     Sent last = busy.try_to_send(data);
     for (int i = 0; i < 200 && !last.error && option == "--reset-after"; ++i)
@@ -257,7 +257,7 @@ TEST_CASE("connect gets no answer if no connections may be served", "[misbehave]
   const echo::UniqueFd fd(::socket(endpoint.storage.ss_family, type, 0));
   ::connect(fd.get(), endpoint.address(), endpoint.length);
   tcp_info tcp{};
-  // The kernel of the client has asked again, since nobody answered.
+  // The client's kernel sends its SYN again, since nobody answers.
   CHECK(eventually([&] {
     socklen_t length = sizeof(tcp);
     echo::checked(::getsockopt(fd.get(), IPPROTO_TCP, TCP_INFO, &tcp, &length), "getsockopt");

@@ -23,7 +23,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-/// A client that reads nothing holds the drain.
+/// A client that reads nothing, so that a graceful shutdown has to wait for it.
 Client connect_deaf(Server& server) {
   Client deaf(server.port());
   deaf.use_small_buffer();
@@ -32,19 +32,19 @@ Client connect_deaf(Server& server) {
   return deaf;
 }
 
-/// Two signals at a distance that is surely not the same stop, while a client holds the drain.
+/// Sends two signals so far apart that they are not the same stop. A client holds up the shutdown.
 int stop_twice(Server& server, int first, int second) {
   const Client deaf = connect_deaf(server);
   server.signal(first);
   server.wait_for_log("again");
-  std::this_thread::sleep_for(600ms);  // The distance.
+  std::this_thread::sleep_for(600ms);  // The time between the two.
   server.signal(SIGUSR1);
   server.wait_for_log(" 1 connection open, 1 connection served, ");
   server.signal(second);
   return server.wait();
 }
 
-/// In a namespace of processes of its own, where its own first process has the id 1.
+/// Runs a program as process 1 of a process namespace of its own.
 Setup as_process_1() {
   const Setup setup{.environment = {"TSAN_OPTIONS=report_thread_leaks=0"},
                     .prefix = {"unshare", "--fork", "--pid", "--mount-proc"}};
@@ -114,7 +114,7 @@ TEST_CASE("signals before the server is ready have their default effect", "[sign
   CAPTURE(inherited, signal);
   Setup setup = with_faults("bind:signal=" + name);
   setup.prefix.insert(setup.prefix.begin(), {"env", inherited});
-  // strace does not write down a call within which the process ends.
+  // strace does not log a call in which the process ends.
   std::ranges::replace(setup.prefix, std::exchange(setup.strace_output, ""), "/dev/null");
   const auto finished = run_server({"--host", "127.0.0.1", "--port", "0"}, setup);
   CHECK(finished.status == -signal);

@@ -25,7 +25,7 @@ namespace test {
 
 namespace {
 
-/// One into which nothing fits any more.
+/// A pipe into which nothing more fits.
 Pipe full_pipe() {
   Pipe pipe;
   const std::string page(65'536, 'x');
@@ -81,7 +81,7 @@ TEST_CASE("output that cannot be written is an error and delays no end", "[start
   CHECK(run_server({"--bogus"}, {.err = full.get()}).status == 2);
   const Pipe pipe = full_pipe();
   CHECK(run_server({"--bogus"}, {.err = pipe.write_end.get()}).status == 2);
-  // A file that may not grow raises a signal first. (A sanitizer itself needs one that may.)
+  // A write to a file that may not grow raises a signal first. (A sanitizer writes to a file.)
   need_own_memory();
   CHECK(run_server({"--version"}, with_limit("fsize=0")).status == 1);
 }
@@ -113,7 +113,7 @@ TEST_CASE("escape sequences in what a user typed are shown as text on one line",
 
 namespace {
 
-/// Fails to start, with these words.
+/// Checks that the server fails to start, and says so in these words.
 void check_refusal(const Words& arguments, const std::string& words, const Setup& setup = {}) {
   const auto finished = run_server(arguments, setup);
   CHECK(finished.status == 1);
@@ -158,7 +158,8 @@ TEST_CASE("restart on the same port works immediately", "[start]") {
     port = std::to_string(server.port());
     Client client = served_client(server.port());
     server.signal(SIGTERM);
-    CHECK(client.receive_all().empty());  // The server ended it: TIME_WAIT is on its side.
+    // The server ends the connection, so TIME_WAIT is on its side.
+    CHECK(client.receive_all().empty());
     CHECK(server.wait() == 0);
   }
 }
@@ -177,7 +178,7 @@ TEST_CASE("stdout that cannot be written is logged and the server serves", "[sta
 }
 
 TEST_CASE("closed standard streams are never replaced by a client", "[start]") {
-  // A socket in the place of stderr would get the log, in the place of stdin its bytes be lost.
+  // A socket in place of stderr would receive the log, and one in place of stdin would lose bytes.
   Server server({"-v"}, {.in = closed, .out = closed});
   Client client = served_client(server.port());
   Server silent({"-v"}, {.in = closed, .err = closed});
@@ -188,7 +189,7 @@ TEST_CASE("closed standard streams are never replaced by a client", "[start]") {
 }
 
 TEST_CASE("closed standard streams and no /dev/null keep the server from starting", "[start]") {
-  // Everything that the loader opens comes before.
+  // /dev/null is opened after everything that the loader opens.
   for (const auto stream : {&Setup::in, &Setup::out, &Setup::err}) {
     Setup setup = with_faults("openat:error=ENOENT");
     setup.prefix.insert(setup.prefix.begin() + 1, {"-P", "/dev/null"});
@@ -216,7 +217,7 @@ TEST_CASE("systemd is told by READY=1 that clients can connect", "[start]") {
                    {.environment = {variable}})
             .status == 1);
   char byte = 0;
-  CHECK(::recv(socket.get(), &byte, 1, 0) == -1);  // It has not said that it is ready.
+  CHECK(::recv(socket.get(), &byte, 1, 0) == -1);  // The server has not said that it is ready.
   const Server ready({}, {.environment = {variable}});
   CHECK(std::regex_match(read_some(socket), std::regex("READY=1\n?")));
   std::filesystem::remove(path);

@@ -60,7 +60,7 @@ TEST_CASE("shutdown is not delayed by a client that is gone", "[stop]") {
   client.half_close();
   client.close();
   CHECK(server.wait() == 0);
-  // By the reset or behind it, as the kernel saw it first.
+  // Either the reset itself or a call after it fails.
   CHECK_THAT(server.log(), contains(" warn connection from " + address + " failed: "));
   CHECK_THAT(server.log(), contains("stopped: 1 connection served, 1 failed, "));
 }
@@ -103,7 +103,7 @@ TEST_CASE("drain timeout resets a client that never stops sending", "[stop]") {
         return sent;
   });
   client.receive(1 << 20);
-  // It reads slowly, so that something is in flight to it all the time.
+  // The client reads slowly, so that something is in flight to it all the time.
   std::atomic<bool> has_ended = false;
   auto reader = std::async(std::launch::async, [&] {
     while (!has_ended) {
@@ -116,7 +116,7 @@ TEST_CASE("drain timeout resets a client that never stops sending", "[stop]") {
   CHECK(server.stop(SIGINT) == 0);
   CHECK(Clock::now() - start >= 500ms);
   has_ended = true;
-  // The one that comes first is told.
+  // Whichever of the two comes first is told of the reset.
   CHECK((sender.get().error == std::errc::connection_reset || reader.get().by_reset()));
   CHECK_THAT(server.log(),
              contains(" info connection from " + client.address() + " reset by shutdown ("));

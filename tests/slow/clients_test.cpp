@@ -1,4 +1,4 @@
-// Many clients, much data, and much time. Each takes seconds.
+// Many clients, much data, and much time. Each of these tests takes seconds.
 
 #include <sys/resource.h>
 
@@ -19,7 +19,7 @@
 namespace test {
 namespace {
 
-/// One client, of a kind that depends on the seed.
+/// Plays one client. What it does depends on the seed.
 void talk(std::uint16_t port, unsigned seed) {
   Client client(port);
   const std::string data = pattern(seed % 2 == 0 ? seed % 200 : 1'000'000, seed);
@@ -91,8 +91,8 @@ TEST_CASE("mixed clients lose no byte and leave nothing behind", "[clients][slow
   const std::size_t descriptors = server.open_descriptors();
   const unsigned rounds = serve_for(duration - duration / 4);
   WARN(rounds << " clients were served");
-  // What malloc keeps for each thread may grow yet; to leak eight bytes a client would be more than
-  // this.
+  // What malloc keeps for each thread may still grow. A leak of eight bytes per client would be
+  // more.
   if (!sanitized)
     CHECK(server.status_number("VmRSS") <= memory + 3072);
   CHECK(eventually([&] { return server.open_descriptors() <= descriptors + 8; }));

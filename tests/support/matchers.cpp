@@ -31,7 +31,7 @@ Comparison same_bytes(std::string_view actual, std::string_view expected) {
 
 void skip(const std::string& reason) {
   note_skip(reason);
-  throw Catch::TestFailureException();  // Ends the test, and is no failure by itself.
+  throw Catch::TestFailureException();  // Ends the test without being a failure.
 }
 
 }  // namespace test

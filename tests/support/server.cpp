@@ -28,7 +28,7 @@ Words command_of(const Words& more) {
   return command;
 }
 
-/// What the process has used so far.
+/// The processor time that the process has used so far.
 std::chrono::nanoseconds processor_time(pid_t process) {
   clockid_t clock{};
   timespec time{};

@@ -21,7 +21,7 @@ std::string server_binary();
 
 /// A running echo-server on a free port of 127.0.0.1. Once constructed it is ready for clients: its
 /// line was read on stdout, or "serving on" in the log if stdout is not collected. If neither is,
-/// nothing is waited for. Throws, and shows the log, where the server does not get ready.
+/// nothing is waited for. Throws, and shows the log, if the server does not get ready.
 class Server : public Process {
  public:
   /// `more` comes behind --host 127.0.0.1 --port 0; of an option given twice the last one counts.
@@ -40,7 +40,7 @@ class Server : public Process {
     wait_for_log("connection accepted from ", count, place);
   }
 
-  /// Signals it, and waits for its end; the same as `wait` tells.
+  /// Sends a signal, waits for the end, and returns what `wait` returns.
   int stop(int number = SIGTERM, Place place = Place::here());
 
   /// A line of /proc/PID/status, and what follows: "T (stopped)..." for "State".
@@ -52,7 +52,7 @@ class Server : public Process {
   /// Whether it uses hardly any processor time for a while.
   bool is_at_rest() const;
 
-  /// Sets the soft limit of a resource (prlimit(2)), and back to the hard limit.
+  /// Sets the soft limit of a resource (prlimit(2)), or raises it to the hard limit again.
   void set_limit(int resource, rlim_t soft) const;
   void lift_limit(int resource) const { set_limit(resource, RLIM_INFINITY); }
 
@@ -64,8 +64,8 @@ class Server : public Process {
 /// together. Each has sent "hello". SIGCONT lets the server accept them.
 std::vector<Client> queued_clients(const Server& server, std::size_t count);
 
-/// echo-server, with no arguments but these, where it is expected to end by itself: a usage error,
-/// an error at the start, --help, --version.
+/// Runs echo-server with no other arguments and waits for its end: for usage errors, errors at the
+/// start, --help and --version.
 Finished run_server(const Words& arguments, const Setup& setup = {}, Place place = Place::here());
 
 }  // namespace test

@@ -63,7 +63,7 @@ class RunningSession {
   bool has_ended_within(std::chrono::milliseconds time) const {
     return end_.wait_for(time) == std::future_status::ready;
   }
-  /// Waits for it.
+  /// Waits for the end and returns it.
   End end() {
     REQUIRE(has_ended_within(deadline));
     return end_.get();
@@ -93,7 +93,7 @@ class RunningSession {
 }  // namespace
 
 TEST_CASE("urgent data comes back in its place", "[session]") {
-  const std::size_t chunk_size = GENERATE(1, 16);
+  const std::size_t chunk_size = GENERATE(1U, 16U);
   RunningSession running({.chunk_size = chunk_size});
   running.client.send("before ");
   REQUIRE(::send(running.client.fd(), "urgent", 6, MSG_OOB) == 6);  // RFC 6093.
@@ -109,11 +109,11 @@ TEST_CASE("stopped session still takes what a client sends before it reads", "[s
   for (std::size_t sent = 0; sent < data.size(); sent += 100'000) {
     running.client.send(data.substr(sent, 100'000));
     REQUIRE(running.client.is_acknowledged());
-    // By now more is on its way back than the client's kernel holds.
+    // By now, more is on its way back than the client's kernel holds.
     if (sent == 300'000)
       running.stop.request_stop();
   }
-  running.client.send("!");  // A single byte, too.
+  running.client.send("!");  // A single byte comes back, too.
   REQUIRE(eventually([&] { return running.echoed == data.size() + 1; }));
   CHECK(same_bytes(running.client.receive_all(), data + '!'));
   CHECK(running.end() == End::stopped);

@@ -17,7 +17,7 @@ std::span<const std::byte> bytes(const std::string& text) {
   return std::as_bytes(std::span(text));
 }
 
-/// What a call throws; no code if nothing.
+/// The error that a call throws. Its code is 0 if the call throws nothing.
 template <typename Call>
 std::system_error error_of(Call call) {
   try {
@@ -36,7 +36,7 @@ TEST_CASE("undeliverable bytes are an error even behind an end of file", "[socke
   socket.send(bytes(pattern(400'000)));
   CHECK(socket.unacknowledged() > 0);
   client.half_close();
-  client.close();  // With bytes unread, so by a reset.
+  client.close();  // Resets the connection, since there are unread bytes.
   std::system_error error = error_of([] {});
   CHECK(eventually([&] {
     error = error_of([&] { socket.throw_if_broken(); });
