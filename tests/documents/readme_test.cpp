@@ -1,4 +1,4 @@
-// What is typed in the Markdown files gives what they show, and what they link to is there.
+// The commands in the Markdown files print what is shown there, and the links lead somewhere.
 
 #include <signal.h>
 
@@ -22,7 +22,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-/// The fenced blocks of a language, in their order; at least one.
+/// The fenced blocks of a language in their order. There is at least one.
 std::vector<std::string> blocks_in(const std::string& file, const std::string& language) {
   std::vector<std::string> blocks;
   std::istringstream text(contents_of(file));
@@ -48,17 +48,16 @@ Words in_project(const std::string& script) {
 
 Finished run_script(const std::string& script, const Setup& setup = {},
                     Place place = Place::here()) {
-  Words command = in_project(script);
-  command.erase(command.begin());
-  return run("bash", command, "", setup, 60s, place);
+  const Words command = in_project(script);
+  return run("bash", {command.begin() + 1, command.end()}, "", setup, 60s, place);
 }
 
-/// The same after each run.
+/// Replaces what differs from run to run.
 std::string without_times(const std::string& text) {
   return std::regex_replace(text, std::regex(R"(\d+\.\d+ ms)"), "TIME ms");
 }
 
-/// A block with "$ " before what is typed, and below it what then is shown.
+/// A block in which "$ " precedes what is typed, followed by the output.
 struct ConsoleBlock {
   explicit ConsoleBlock(const std::string& block) {
     std::istringstream lines(block);
@@ -93,7 +92,7 @@ TEST_CASE("commands in the documents give what they show", "[readme][slow]") {
   for (const char* const program : {"python3", "nc", "ncat"})
     need_program(program);
   const std::string file = GENERATE("README.md", "src/README.md");
-  const Network network;  // Of its own, so that the documents' ports are free.
+  const Network network;  // A network of its own, so that the documents' ports are free.
   std::optional<Process> server;
   std::string shown_by_server;
   const auto stop_server = [&] {
@@ -143,7 +142,7 @@ with socket.create_connection(('127.0.0.1', $1)) as client:
 }
 
 TEST_CASE("test in Python that the README shows passes", "[readme]") {
-  // Debian's package is for Debian's own python3.
+  // Debian's package of pytest is for Debian's own python3.
   const std::string python =
       run_script("python3 -c 'import pytest'").status == 0 ? "python3" : "/usr/bin/python3";
   if (run_script(python + " -c 'import pytest'").status != 0)
@@ -162,7 +161,7 @@ TEST_CASE("links in the documents lead to what they name", "[readme]") {
       GENERATE("README.md", "src/README.md", "src/packaging/README.md", "tests/README.md",
                ".github/CONTRIBUTING.md", ".github/CHANGELOG.md", "tests/bench/results/results.md");
   const std::string text = contents_of(file);
-  // A name in backquotes is one of the source.
+  // A name in backquotes stands in the source.
   const std::regex link(R"(\[(?:`([\w:~]+)`|[^\]]*)\]\((?!https:)([^)#]*)#?([^)]*)\))");
   for (std::sregex_iterator at(text.begin(), text.end(), link), end; at != end; ++at) {
     CAPTURE(file.string(), at->str());

@@ -1,4 +1,4 @@
-// The echo: every byte, in order, without a stall, whatever other clients do.
+// The echo returns every byte in order and without a stall, whatever other clients do.
 
 #include <cstddef>
 #include <string>
@@ -24,7 +24,7 @@ TEST_CASE("netcat gets back what it sends at any chunk size", "[bytes]") {
 }
 
 TEST_CASE("messages about as long as a chunk come back without a stall", "[bytes]") {
-  // With 40 ms each, as of Nagle's algorithm, these would take more than the deadline.
+  // If Nagle's algorithm held each up for 40 ms, these would take longer than the deadline.
   Server server({"--log-level", "warn"});
   Client client(server.port());
   const auto start = Clock::now();
@@ -42,7 +42,7 @@ TEST_CASE("chunks that wait go back together and none is longer than the chunk s
     REQUIRE(client.exchange(std::string(1000, 'x')).size() == 1000);
   const std::string sending = "sending data back to " + client.address();
   server.wait_for_log(sending + ": 1000 bytes");
-  // At times a part of a message is there before the rest.
+  // Sometimes a part of a message arrives before the rest.
   CHECK(count_of(server.log(), sending) <= 2 * 20);
   CHECK(count_of(server.log(), "received 16 bytes from") >= 20 * 50);
   CHECK(count_of(server.log(), "received 17 bytes from") == 0);
@@ -64,8 +64,17 @@ TEST_CASE("deaf clients delay nobody and cost neither time nor memory", "[bytes]
   CHECK(same_bytes(deaf.receive_all(), more_than_fits().substr(0, sent)));
 }
 
+TEST_CASE("keep-alive is on for every connection", "[bytes]") {
+  need_program("ss");
+  const Server server;
+  const Client client = served_client(server.port());
+  const auto sockets = run("ss", {"-Htno", "sport = " + std::to_string(server.port())});
+  CHECK_THAT(sockets.out, contains("timer:(keepalive,"));
+}
+
 TEST_CASE("thousand clients each get their own bytes and 16 of their workers stay", "[bytes]") {
-  Server server({}, with_limit("stack=1048576"));  // A thousand of 8 MiB do not fit into 32 bits.
+  // A thousand stacks of 8 MiB do not fit into 32 bits.
+  Server server({}, with_limit("stack=1048576"));
   std::vector<Client> clients;
   for (unsigned i = 0; i < 1000; ++i) {
     clients.emplace_back(server.port());
@@ -74,7 +83,7 @@ TEST_CASE("thousand clients each get their own bytes and 16 of their workers sta
   for (unsigned i = 0; i < 1000; ++i)
     REQUIRE(same_bytes(clients[i].receive(5000), pattern(5000, i + 1)));
   clients.clear();
-  // Beside these the foreman, the thread for signals, and one that a sanitizer may have.
+  // There are also the foreman, the thread for signals, and perhaps one of a sanitizer.
   const std::size_t most = 16 + 2 + (sanitized ? 1 : 0);
   CHECK(eventually([&] { return server.status_number("Threads") <= most; }));
 }

@@ -18,7 +18,7 @@ const std::string lost = " error cannot accept: the listening socket was shut do
 }  // namespace
 
 TEST_CASE("interrupted calls are neither an error nor the end of a wait", "[failing_calls]") {
-  // As a stop and a continue, or a tracer, interrupt them.
+  // SIGSTOP with SIGCONT, or a tracer, interrupts calls like this.
   const std::string tamper =
       GENERATE("poll,ppoll:error=EINTR:when=1..3", "write:error=EINTR:when=1+2",
                "accept4:error=EINTR:when=1..3", "recvfrom:error=EINTR:when=1+2",
@@ -57,7 +57,7 @@ TEST_CASE("accept that fails for any reason is tried again", "[failing_calls]") 
 
 TEST_CASE("listener that is shut down from outside ends the server with status 1",
           "[failing_calls]") {
-  // The second call of each worker: those that have served a client come to it.
+  // This is the second call of each worker, so only those that have served a client make it.
   Server server({}, with_faults("accept4:error=EINVAL:when=2+"));
   Client client = served_client(server.port());
   Client next = served_client(server.port());
@@ -77,7 +77,8 @@ TEST_CASE("listener that is shut down from outside ends the server with status 1
 }
 
 TEST_CASE("network timeout without an idle timeout is a failure", "[failing_calls]") {
-  Server server({}, with_faults("recvfrom:error=ETIMEDOUT:when=1"));  // As by keep-alive probes.
+  // Keep-alive probes cause this error.
+  Server server({}, with_faults("recvfrom:error=ETIMEDOUT:when=1"));
   Client client(server.port());
   CHECK(client.receive_all().empty());
   server.wait_for_log(" warn connection from " + client.address() + " failed: ");
@@ -129,7 +130,7 @@ TEST_CASE("sandbox that refuses a call makes the server neither spin nor ignore 
 }
 
 TEST_CASE("proc file system is not needed", "[failing_calls]") {
-  need_own_memory();  // A sanitizer needs it.
+  need_own_memory();  // A sanitizer needs /proc.
   const Setup setup{
       .prefix = {"unshare", "--mount", "sh", "-c", "umount -l /proc && exec \"$0\" \"$@\""}};
   if (run("true", {}, "", setup).status != 0)

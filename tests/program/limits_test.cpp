@@ -1,4 +1,5 @@
-// How many connections: --max-connections, file descriptors, threads; and that nothing leaks.
+// What limits the number of connections (--max-connections, file descriptors, threads), and that
+// nothing leaks.
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -19,13 +20,13 @@ using namespace std::chrono_literals;
 
 namespace {
 
-/// Until all workers that wait at the start are there, or as many as there may be.
+/// Waits until there are this many workers: all that wait at the start, or as many as there may be.
 void wait_for_workers(const Server& server, std::size_t count) {
-  // Beside them there are the foreman and the thread for signals.
+  // There are also the foreman and the thread for signals.
   REQUIRE(eventually([&] { return server.status_number("Threads") == count + 2; }));
 }
 
-/// Eight workers wait. For one more a stack's worth of memory is missing.
+/// Eight workers wait. There is not enough memory for the stack of one more.
 void leave_no_room_for_threads(const Server& server) {
   wait_for_workers(server, 8);
   server.set_limit(RLIMIT_AS, (server.status_number("VmSize") + 1024) * 1024);
@@ -84,7 +85,7 @@ TEST_CASE("file descriptors that are missing are reported and waited for", "[lim
 
 TEST_CASE("file descriptors that are missing are reported only if a client may wait for one",
           "[limits]") {
-  // Each worker that waits holds one for the client to come.
+  // Each worker that waits holds a descriptor for its next client.
   Server few({"--log-level", "debug"}, with_limit("nofile=9:9"));
   CHECK(Client(few.port()).exchange("hello") == "hello");
   CHECK(Client(few.port()).exchange("hello") == "hello");
@@ -92,8 +93,11 @@ TEST_CASE("file descriptors that are missing are reported only if a client may w
   CHECK_THAT(few.log(), !contains(" error "));
 }
 
-TEST_CASE("errors that repeat are reported at most every five seconds", "[limits][slow]") {
-  Server server;
+TEST_CASE("errors that repeat are reported at most every five seconds and delay no shutdown",
+          "[limits][slow]") {
+  Server server({"-c", "4k", "--drain-timeout", "1h"});
+  Client deaf(server.port());
+  deaf.send_until_blocked(more_than_fits());
   server.set_limit(RLIMIT_NOFILE, server.open_descriptors());
   std::vector<Client> clients;
   for (int i = 0; i < 20; ++i)
@@ -101,7 +105,11 @@ TEST_CASE("errors that repeat are reported at most every five seconds", "[limits
   server.wait_for_log("cannot accept");
   const auto start = Clock::now();
   server.wait_for_log("cannot accept", 2);
-  CHECK(Clock::now() - start >= 4s);  // Noise makes it longer, or little shorter.
+  CHECK(Clock::now() - start >= 4s);  // Noise makes the time longer, or only a little shorter.
+  server.signal(SIGTERM);
+  CHECK(is_free(server.port()));
+  deaf.reset();
+  CHECK(server.wait() == 0);
 }
 
 TEST_CASE("thread that could not be started is tried again even if nobody leaves", "[limits]") {
@@ -141,7 +149,7 @@ TEST_CASE("thread that could not be started is not reported while workers still 
 TEST_CASE("memory that is missing for a client closes its connection and no other one",
           "[limits]") {
   need_own_memory();
-  // All workers are there with the first client, so that none is to be started without memory.
+  // All workers have been started by then, so that none has to be started without memory.
   Server server({"--chunk-size", "16M", "--max-connections", "9"});
   Client first = served_client(server.port());
   wait_for_workers(server, 9);
@@ -176,7 +184,7 @@ TEST_CASE("resets by the thousand leave nothing behind but a line each", "[limit
   for (std::size_t i = 0; i < resets; ++i)
     Client(server.port()).reset();
   serve_one(server.port());
-  // Each worker that waits may hold one.
+  // Each worker that waits may hold a descriptor.
   CHECK(eventually([&] { return server.open_descriptors() <= descriptors + 16; }));
   CHECK(server.stop() == 0);
   CHECK(count_of(server.log(), "\n") == 2 * (resets + 2) + 4);

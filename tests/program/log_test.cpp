@@ -41,7 +41,7 @@ void flood(std::uint16_t port) {
 
 TEST_CASE("log tells each step at its level", "[log]") {
   Server server({"-v"});
-  server.wait_for_log("waiting for a connection");  // Or a client's lines may come before.
+  server.wait_for_log("waiting for a connection");  // Otherwise a client's lines may come first.
   Client client = served_client(server.port());
   client.half_close();
   REQUIRE(client.receive_all().empty());
@@ -68,7 +68,15 @@ TEST_CASE("log tells each step at its level", "[log]") {
                  Catch::Matchers::Matches(R"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} )" + step));
   }
   CHECK_FALSE(std::getline(lines, line));
-  CHECK_THAT(server.log(), !contains("Ctrl+C"));  // Nobody can press it here.
+  CHECK_THAT(server.log(), !contains("Ctrl+C"));  // Nobody can press Ctrl+C here.
+}
+
+TEST_CASE("client that has seen its end of file is not counted as open", "[log]") {
+  Server server;
+  for (int i = 0; i < 300; ++i)
+    serve_one(server.port());
+  CHECK(server.stop() == 0);
+  CHECK(count_of(server.log(), " (1 open)\n") == 300);
 }
 
 TEST_CASE("log shows what the kernel measured on the way to a client", "[log]") {
@@ -85,13 +93,10 @@ TEST_CASE("log shows what the kernel measured on the way to a client", "[log]") 
 }
 
 TEST_CASE("log names each option that tests a client with its value", "[log]") {
-  Server slow({"--delay", "100", "--only-first", "3"},
+  Server slow({"--delay", "100", "--only-first", "1"},
               {.environment = {"ECHO_SERVER_STALL_AFTER=1k"}});
-  slow.wait_for_log("--delay 100 s");
-  CHECK(std::regex_search(
-      slow.log(),
-      std::regex(" info [^\n]*--delay 100 s[^\n]*--stall-after 1[^\n]*--only-first 3")));
-  Server plain({"--chunk-size", "7", "--idle-timeout", "1h"});
+  slow.wait_for_log("--delay 100 s, --stall-after 1024 bytes, --only-first 1 connection\n");
+  Server plain({"--chunk-size", "7", "--close-after", "never", "--only-first", "all"});
   CHECK(plain.stop() == 0);
   CHECK_THAT(plain.log(), !contains("--"));
 }
@@ -175,7 +180,7 @@ TEST_CASE("terminal lines have the time of day and fit in 80 columns", "[log]") 
     log += terminal.read_until(end);
   };
   const auto half_close = [](Client& client) { client.half_close(); };
-  const std::string end = " s\r\n";  // Of the totals.
+  const std::string end = " s\r\n";  // The end of the totals.
   Server plain({"-v"}, setup);
   serve(plain, 16, "no more data from", half_close);
   plain.signal(SIGINT);
@@ -196,7 +201,7 @@ TEST_CASE("terminal lines have the time of day and fit in 80 columns", "[log]") 
   for (std::string line; std::getline(lines, line);) {
     CAPTURE(line);
     CHECK_THAT(line, Catch::Matchers::Matches(R"(\d\d:\d\d:\d\d\.\d{3} [a-z]+ .*\r)"));
-    // Behind the line is a carriage return. The kernel's words and the options do not count.
+    // A carriage return ends the line. The kernel's words and the options do not count.
     const std::size_t not_ours = 1 + (count_of(line, "reset by peer") > 0 ? 24 : 0);
     if (count_of(line, "--only-first") == 0)
       CHECK(line.size() - not_ours <= (std::regex_search(line, usual)            ? 80
@@ -256,7 +261,7 @@ TEST_CASE("unread or unwritable log delays neither an echo nor the stop", "[log]
 
 TEST_CASE("stuck log on the terminal of another user delays neither an echo nor the stop",
           "[log]") {
-  // It can be opened again only as the terminal of the session.
+  // The terminal can be opened again only if it is that of the session.
   const bool is_of_session = GENERATE(true, false);
   const Terminal terminal;
   const std::string name = ::ttyname(terminal.theirs.get());
@@ -292,7 +297,7 @@ TEST_CASE("background job serves and stops on a terminal that stops those that w
   REQUIRE(::tcgetattr(terminal.theirs.get(), &settings) == 0);
   settings.c_lflag |= TOSTOP;
   REQUIRE(::tcsetattr(terminal.theirs.get(), TCSANOW, &settings) == 0);
-  // With job control (-m) a job in the background is a process group of its own.
+  // With job control (-m), a job in the background is a process group of its own.
   Process shell({"setsid", "sh", "-c",
                  "exec 2<>" + name +
                      "; set -m; \"$0\" --host 127.0.0.1 -p 0 -v & "
@@ -301,7 +306,7 @@ TEST_CASE("background job serves and stops on a terminal that stops those that w
   shell.wait_for_out("\n");
   const auto port = std::stoi(shell.out().substr(shell.out().rfind(':') + 1));
   CHECK(Client(static_cast<std::uint16_t>(port)).exchange("hello") == "hello");
-  ::kill(shell.pid(), SIGTERM);  // The job, for that is its child.
+  ::kill(shell.pid(), SIGTERM);  // This is the job, since pid() tells the child.
   shell.wait_for_out("status 0\n");
 }
 
@@ -310,7 +315,8 @@ TEST_CASE("dropped lines are whole and counted by the next one that fits", "[log
   const int capacity = ::fcntl(pipe.write_end.get(), F_GETPIPE_SZ);
   Server server({"-v"}, {.err = pipe.write_end.get()});
   flood(server.port());
-  CHECK(::fcntl(pipe.write_end.get(), F_GETPIPE_SZ) == capacity);  // It belongs to others, too.
+  // The pipe belongs to others, too.
+  CHECK(::fcntl(pipe.write_end.get(), F_GETPIPE_SZ) == capacity);
 
   std::string log = read_some(pipe.read_end);
   CHECK(log.back() == '\n');

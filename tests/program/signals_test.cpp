@@ -1,7 +1,6 @@
 // What each signal does, before the server is ready and afterwards.
 
 #include <signal.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <chrono>
@@ -10,11 +9,9 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "client.hpp"
-#include "echo/endpoint.hpp"
-#include "echo/system_call.hpp"
-#include "echo/unique_fd.hpp"
 #include "matchers.hpp"
 #include "process.hpp"
 #include "sandbox.hpp"
@@ -26,7 +23,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-/// A client that reads nothing holds the drain.
+/// A client that reads nothing, so that a graceful shutdown has to wait for it.
 Client connect_deaf(Server& server) {
   Client deaf(server.port());
   deaf.use_small_buffer();
@@ -35,19 +32,19 @@ Client connect_deaf(Server& server) {
   return deaf;
 }
 
-/// Two signals at a distance that is surely not the same stop, while a client holds the drain.
+/// Sends two signals so far apart that they are not the same stop. A client holds up the shutdown.
 int stop_twice(Server& server, int first, int second) {
   const Client deaf = connect_deaf(server);
   server.signal(first);
   server.wait_for_log("again");
-  std::this_thread::sleep_for(600ms);  // The distance.
+  std::this_thread::sleep_for(600ms);  // The time between the two.
   server.signal(SIGUSR1);
   server.wait_for_log(" 1 connection open, 1 connection served, ");
   server.signal(second);
   return server.wait();
 }
 
-/// In a namespace of processes of its own, where its own first process has the id 1.
+/// Runs a program as process 1 of a process namespace of its own.
 Setup as_process_1() {
   const Setup setup{.environment = {"TSAN_OPTIONS=report_thread_leaks=0"},
                     .prefix = {"unshare", "--fork", "--pid", "--mount-proc"}};
@@ -63,16 +60,20 @@ TEST_CASE("SIGINT and SIGTERM close idle connections and end the server with sta
   const auto& [signal, name, again] = GENERATE(table<int, std::string, std::string>(
       {{SIGINT, "SIGINT", "press Ctrl+C again"}, {SIGTERM, "SIGTERM", "SIGTERM again"}}));
   Server server({"--drain-timeout", "1h"});
-  Client client = served_client(server.port());
+  std::vector<Client> clients;
+  for (int i = 0; i < 100; ++i)
+    clients.push_back(served_client(server.port()));
   server.signal(signal);
-  CHECK(client.receive_all().empty());
+  for (Client& client : clients)
+    CHECK(client.receive_all().empty());
   CHECK(server.wait() == 0);
   const std::string log = server.log();
   const auto at = log.find(" info received " + name + ", stopping");
   REQUIRE(at != log.npos);
   const std::string line = log.substr(at, log.find('\n', at) - at);
-  CHECK_THAT(line, contains("1 open connection") && contains("3600 s") && contains(again));
-  CHECK_THAT(log, contains("connection from " + client.address() + " closed by shutdown (5 bytes"));
+  CHECK_THAT(line, contains("100 open connections") && contains("3600 s") && contains(again));
+  for (const Client& client : clients)
+    CHECK_THAT(log, contains("from " + client.address() + " closed by shutdown (5 bytes in "));
 }
 
 TEST_CASE("second SIGINT or SIGTERM ends the server as that signal does by default", "[signals]") {
@@ -113,7 +114,7 @@ TEST_CASE("signals before the server is ready have their default effect", "[sign
   CAPTURE(inherited, signal);
   Setup setup = with_faults("bind:signal=" + name);
   setup.prefix.insert(setup.prefix.begin(), {"env", inherited});
-  // strace does not write down a call within which the process ends.
+  // strace does not log a call in which the process ends.
   std::ranges::replace(setup.prefix, std::exchange(setup.strace_output, ""), "/dev/null");
   const auto finished = run_server({"--host", "127.0.0.1", "--port", "0"}, setup);
   CHECK(finished.status == -signal);
@@ -121,20 +122,17 @@ TEST_CASE("signals before the server is ready have their default effect", "[sign
 }
 
 TEST_CASE("signals end a look-up that no name server answers even as process 1", "[signals]") {
+  need_program("nc");
   const int signal = GENERATE(SIGINT, SIGTERM);
   const Network network;
-  const echo::UniqueFd name_server = network.make([] {
-    echo::UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    echo::Endpoint endpoint = echo::resolve("127.0.0.1", 53).front();
-    echo::checked(::bind(fd.get(), endpoint.address(), endpoint.length), "bind");
-    return fd;
-  });
+  Process name_server({"nc", "-ul", "127.0.0.1", "53"}, network.setup());
+  REQUIRE(eventually([&] { return !network.shell("ss -Hlun").empty(); }));
   Setup setup = network.setup();
   for (const std::string& word : as_process_1().prefix)
     setup.prefix.push_back(word);
   setup = with_file("/etc/resolv.conf", "nameserver 127.0.0.1\n", setup);
   Process server({server_binary(), "--host", "name.invalid"}, setup);
-  CHECK(!read_some(name_server).empty());  // The question.
+  name_server.wait_for_out("invalid");  // The question.
   server.signal(signal);
   CHECK(server.wait() == 128 + signal);
   CHECK(server.out().empty());

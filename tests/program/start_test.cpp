@@ -23,6 +23,18 @@
 
 namespace test {
 
+namespace {
+
+/// A pipe into which nothing more fits.
+Pipe full_pipe() {
+  Pipe pipe;
+  const std::string page(65'536, 'x');
+  REQUIRE(::write(pipe.write_end.get(), page.data(), page.size()) == 65'536);
+  return pipe;
+}
+
+}  // namespace
+
 TEST_CASE("stdout ends after one line so that a script can read the address", "[start]") {
   const auto script =
       run("sh", {"-c",
@@ -67,16 +79,11 @@ TEST_CASE("output that cannot be written is an error and delays no end", "[start
   CHECK(help.status == 1);
   CHECK(help.err == "echo-server: cannot write to stdout: No space left on device\n");
   CHECK(run_server({"--bogus"}, {.err = full.get()}).status == 2);
-  // A file that may not grow raises a signal first. (A sanitizer itself needs one that may.)
+  const Pipe pipe = full_pipe();
+  CHECK(run_server({"--bogus"}, {.err = pipe.write_end.get()}).status == 2);
+  // A write to a file that may not grow raises a signal first. (A sanitizer writes to a file.)
   need_own_memory();
   CHECK(run_server({"--version"}, with_limit("fsize=0")).status == 1);
-}
-
-TEST_CASE("errors that nobody reads delay no end", "[start]") {
-  const Pipe pipe;
-  const std::string page(65'536, 'x');
-  REQUIRE(::write(pipe.write_end.get(), page.data(), page.size()) == 65'536);
-  CHECK(run_server({"--bogus"}, {.err = pipe.write_end.get()}).status == 2);
 }
 
 TEST_CASE("usage errors end with status 2 and name the option or variable and the help",
@@ -106,7 +113,7 @@ TEST_CASE("escape sequences in what a user typed are shown as text on one line",
 
 namespace {
 
-/// Fails to start, with these words.
+/// Checks that the server fails to start, and says so in these words.
 void check_refusal(const Words& arguments, const std::string& words, const Setup& setup = {}) {
   const auto finished = run_server(arguments, setup);
   CHECK(finished.status == 1);
@@ -151,16 +158,15 @@ TEST_CASE("restart on the same port works immediately", "[start]") {
     port = std::to_string(server.port());
     Client client = served_client(server.port());
     server.signal(SIGTERM);
-    CHECK(client.receive_all().empty());  // The server ended it: TIME_WAIT is on its side.
+    // The server ends the connection, so TIME_WAIT is on its side.
+    CHECK(client.receive_all().empty());
     CHECK(server.wait() == 0);
   }
 }
 
 TEST_CASE("stdout that cannot be written is logged and the server serves", "[start]") {
   const echo::UniqueFd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
-  const Pipe pipe;
-  const std::string page(65'536, 'x');
-  REQUIRE(::write(pipe.write_end.get(), page.data(), page.size()) == 65'536);
+  const Pipe pipe = full_pipe();
   for (const auto& [fd, words] :
        {std::pair(full.get(), "No space left on device"), std::pair(closed, "Bad file descriptor"),
         std::pair(pipe.write_end.get(), "Resource temporarily unavailable")}) {
@@ -172,7 +178,7 @@ TEST_CASE("stdout that cannot be written is logged and the server serves", "[sta
 }
 
 TEST_CASE("closed standard streams are never replaced by a client", "[start]") {
-  // A socket in the place of stderr would get the log, in the place of stdin its bytes be lost.
+  // A socket in place of stderr would receive the log, and one in place of stdin would lose bytes.
   Server server({"-v"}, {.in = closed, .out = closed});
   Client client = served_client(server.port());
   Server silent({"-v"}, {.in = closed, .err = closed});
@@ -183,7 +189,7 @@ TEST_CASE("closed standard streams are never replaced by a client", "[start]") {
 }
 
 TEST_CASE("closed standard streams and no /dev/null keep the server from starting", "[start]") {
-  // Everything that the loader opens comes before.
+  // /dev/null is opened after everything that the loader opens.
   for (const auto stream : {&Setup::in, &Setup::out, &Setup::err}) {
     Setup setup = with_faults("openat:error=ENOENT");
     setup.prefix.insert(setup.prefix.begin() + 1, {"-P", "/dev/null"});
@@ -211,7 +217,7 @@ TEST_CASE("systemd is told by READY=1 that clients can connect", "[start]") {
                    {.environment = {variable}})
             .status == 1);
   char byte = 0;
-  CHECK(::recv(socket.get(), &byte, 1, 0) == -1);  // It has not said that it is ready.
+  CHECK(::recv(socket.get(), &byte, 1, 0) == -1);  // The server has not said that it is ready.
   const Server ready({}, {.environment = {variable}});
   CHECK(std::regex_match(read_some(socket), std::regex("READY=1\n?")));
   std::filesystem::remove(path);

@@ -10,7 +10,6 @@
 #include <string>
 #include <system_error>
 #include <thread>
-#include <vector>
 
 #include "client.hpp"
 #include "matchers.hpp"
@@ -51,18 +50,6 @@ TEST_CASE("shutdown loses no byte that waits in the client's own kernel", "[stop
   }
 }
 
-TEST_CASE("shutdown does not wait for idle connections", "[stop]") {
-  Server server({"--drain-timeout", "1h"});
-  std::vector<Client> clients;
-  for (int i = 0; i < 100; ++i)
-    clients.push_back(served_client(server.port()));
-  server.signal(SIGTERM);
-  for (Client& client : clients)
-    CHECK(client.receive_all().empty());
-  CHECK(server.wait() == 0);
-  CHECK(count_of(server.log(), " closed by shutdown (5 bytes in ") == 100);
-}
-
 TEST_CASE("shutdown is not delayed by a client that is gone", "[stop]") {
   Server server({"-c", "4k", "--drain-timeout", "1h"});
   Client client(server.port());
@@ -73,19 +60,9 @@ TEST_CASE("shutdown is not delayed by a client that is gone", "[stop]") {
   client.half_close();
   client.close();
   CHECK(server.wait() == 0);
-  // By the reset or behind it, as the kernel saw it first.
+  // Either the reset itself or a call after it fails.
   CHECK_THAT(server.log(), contains(" warn connection from " + address + " failed: "));
   CHECK_THAT(server.log(), contains("stopped: 1 connection served, 1 failed, "));
-}
-
-TEST_CASE("drain timeout of 0 resets a client whose bytes wait for a delay", "[stop]") {
-  Server server({"-v", "--delay", "1h", "--drain-timeout", "0"});
-  Client client(server.port());
-  client.send("hello");
-  server.wait_for_log("received 5 bytes from ");
-  CHECK(server.stop() == 0);
-  CHECK(client.receive_until_end().by_reset());
-  CHECK_THAT(server.log(), contains(" reset by shutdown ("));
 }
 
 TEST_CASE("drain timeout resets a client that never reads", "[stop]") {
@@ -126,7 +103,7 @@ TEST_CASE("drain timeout resets a client that never stops sending", "[stop]") {
         return sent;
   });
   client.receive(1 << 20);
-  // It reads slowly, so that something is in flight to it all the time.
+  // The client reads slowly, so that something is in flight to it all the time.
   std::atomic<bool> has_ended = false;
   auto reader = std::async(std::launch::async, [&] {
     while (!has_ended) {
@@ -139,7 +116,7 @@ TEST_CASE("drain timeout resets a client that never stops sending", "[stop]") {
   CHECK(server.stop(SIGINT) == 0);
   CHECK(Clock::now() - start >= 500ms);
   has_ended = true;
-  // The one that comes first is told.
+  // Whichever of the two comes first is told of the reset.
   CHECK((sender.get().error == std::errc::connection_reset || reader.get().by_reset()));
   CHECK_THAT(server.log(),
              contains(" info connection from " + client.address() + " reset by shutdown ("));
@@ -157,21 +134,6 @@ TEST_CASE("connection limit does not prevent a shutdown and waiting clients are 
   CHECK(server.wait() == 0);
   CHECK(is_free(server.port()));
   CHECK(count_of(server.log(), "connection accepted") == 1);
-}
-
-TEST_CASE("file descriptors that are missing do not prevent a shutdown", "[stop]") {
-  Server server({"-c", "4k", "--drain-timeout", "1h"});
-  Client deaf(server.port());
-  deaf.send_until_blocked(more_than_fits());
-  server.set_limit(RLIMIT_NOFILE, server.open_descriptors());
-  std::vector<Client> more;
-  for (int i = 0; i < 12; ++i)
-    more.emplace_back(server.port());
-  server.wait_for_log("cannot accept");
-  server.signal(SIGTERM);
-  CHECK(is_free(server.port()));
-  deaf.reset();
-  CHECK(server.wait() == 0);
 }
 
 }  // namespace test

@@ -15,7 +15,7 @@
 namespace test {
 namespace {
 
-/// The packaged configuration, for other ports; in turn, so that each server gets its share.
+/// The packaged configuration for other ports. The servers take turns, so that each gets its share.
 std::string configuration(std::uint16_t port, std::uint16_t one, std::uint16_t two) {
   const auto address = [](std::uint16_t number) { return "127.0.0.1:" + std::to_string(number); };
   return run("sed",
@@ -42,11 +42,11 @@ TEST_CASE("HAProxy keeps the connections of the server that is not stopped", "[h
   const Words options = {"--greeting", "{server} {client}"};
   Server one(options);
   Server two(options);
-  const std::uint16_t port = port_of(listen_on_loopback().local_endpoint());
+  const std::uint16_t port = listen_on_loopback().local_endpoint().port();
   Process haproxy({"haproxy", "-db", "-f", "/dev/stdin"});
   haproxy.write(configuration(port, one.port(), two.port()));
   haproxy.close_input();
-  // Not yet, as long as the balancer does not listen, or knows of no server.
+  // The balancer may not listen yet, or may not know yet that a server is there.
   REQUIRE(eventually([&] {
     try {
       Client client(port);
@@ -61,7 +61,7 @@ TEST_CASE("HAProxy keeps the connections of the server that is not stopped", "[h
   for (int i = 0; i < 8; ++i) {
     Client client(port);
     const std::string greeting = greeting_of(client);
-    CHECK_THAT(greeting, !contains(client.address()));  // The server sees the balancer's.
+    CHECK_THAT(greeting, !contains(client.address()));  // The server sees the balancer's address.
     const std::string address = "127.0.0.1:" + std::to_string(one.port()) + ' ';
     (greeting.starts_with(address) ? clients_of_one : clients).push_back(std::move(client));
   }

@@ -24,11 +24,11 @@ TEST_CASE("unreachable client still gets its bytes at a shutdown", "[network][sl
   Process client({"nc", "192.0.2.1", std::to_string(server.port())}, theirs.setup());
   client.write("hello\n");
   server.wait_for_log("received 6 bytes");
-  // The other side no longer answers who it is, and ours forgets it.
+  // The other side no longer answers ARP requests, and ours forgets its address.
   theirs.shell("ip link set v1 arp off");
   ours.shell("ip neigh flush dev v0");
   server.signal(SIGTERM);  // Ends the delay.
-  // Until our system tells the connection: "host unreachable".
+  // Our kernel now tells the connection that the host is unreachable.
   REQUIRE(eventually([&] {
     return count_of(ours.shell("nstat -as IcmpOutDestUnreachs"), "IcmpOutDestUnreachs") > 0;
   }));
@@ -45,7 +45,8 @@ TEST_CASE("packet loss and reordering change no byte and are logged as retransmi
   const Network network;
   network.shell("tc qdisc add dev lo root netem delay 2ms reorder 25% loss 5%");
   Server server({"-c", "4k"}, network.setup());
-  network.shell("ip link set lo mtu 1500");  // Of a few large segments none may be lost.
+  // If there were only a few large segments, perhaps none would be lost.
+  network.shell("ip link set lo mtu 1500");
   const std::string data = pattern(1'000'000);
   const auto netcat =
       run("nc", {"-N", "127.0.0.1", std::to_string(server.port())}, data, network.setup());

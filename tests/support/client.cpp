@@ -16,7 +16,6 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 #include "echo/endpoint.hpp"
 #include "echo/socket.hpp"
@@ -72,10 +71,6 @@ Client::Client(std::uint16_t port, const std::string& host, int receive_buffer) 
 void Client::send(std::string_view data) {
   if (const Sent sent = try_to_send(data); sent.error)
     throw std::system_error(sent.error, "send");
-}
-
-void Client::send_urgent(std::string_view data) {
-  checked(::send(fd(), data.data(), data.size(), MSG_NOSIGNAL | MSG_OOB), "send");
 }
 
 Sent Client::try_to_send(std::string_view data) {
@@ -142,10 +137,6 @@ bool Client::is_unanswered() const {
   return !has(fd(), POLLIN);
 }
 
-bool Client::has_end_of_file() const {
-  return has(fd(), POLLRDHUP);
-}
-
 bool Client::is_acknowledged() const {
   return eventually([this] {
     int on_its_way = 0;
@@ -190,21 +181,8 @@ void serve_one(std::uint16_t port) {
 
 Pair connected_pair() {
   echo::Listener listener = listen_on_loopback();
-  Client client(port_of(listener.local_endpoint()));
+  Client client(listener.local_endpoint().port());
   return {listener.accept().value(), std::move(client)};
-}
-
-std::size_t count_served(std::uint16_t port, std::size_t clients) {
-  std::vector<std::future<bool>> all;
-  for (std::size_t i = 0; i < clients; ++i)
-    all.push_back(std::async(std::launch::async, [port] {
-      try {
-        return Client(port).exchange("hello") == "hello";
-      } catch (const std::system_error&) {
-        return false;  // Refused, reset, or dropped from the queue.
-      }
-    }));
-  return static_cast<std::size_t>(std::ranges::count_if(all, [](auto& one) { return one.get(); }));
 }
 
 bool is_free(std::uint16_t port) {
@@ -218,11 +196,6 @@ bool is_free(std::uint16_t port) {
       return false;
     }
   });
-}
-
-std::uint16_t port_of(const echo::Endpoint& endpoint) {
-  const std::string text = endpoint.to_string();
-  return static_cast<std::uint16_t>(std::stoi(text.substr(text.rfind(':') + 1)));
 }
 
 echo::Listener listen_on_loopback() {

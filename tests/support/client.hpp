@@ -26,8 +26,8 @@ std::string pattern(std::size_t size, unsigned seed = 1);
 /// More than all buffers between a server and its client hold.
 const std::string& more_than_fits();
 
-/// Asks again and again, without spending the processor's time, until `condition` holds or the
-/// patience is over; for what no event tells, such as another process's memory.
+/// Checks `condition` every few milliseconds until it holds or `patience` is over. This is for what
+/// no event tells, such as the memory of another process.
 template <typename Condition>
 bool eventually(Condition condition, std::chrono::milliseconds patience = deadline) {
   const auto end = Clock::now() + patience;
@@ -39,7 +39,7 @@ bool eventually(Condition condition, std::chrono::milliseconds patience = deadli
   return true;
 }
 
-/// What came until the end, and the end: no error is the end of file.
+/// What came until the end, and how it ended: without an error, by an end of file.
 struct Received {
   std::string data;
   std::error_code error;
@@ -47,29 +47,21 @@ struct Received {
   bool by_reset() const { return error == std::errc::connection_reset; }
 };
 
-/// How much could be sent, and the error that ended it; no error if all could.
+/// How much was sent, and the error that ended it, if any.
 struct Sent {
   std::size_t size = 0;
   std::error_code error;
-
-  /// Whether the other side broke the connection off.
-  bool is_broken_off() const {
-    return error == std::errc::connection_reset || error == std::errc::broken_pipe;
-  }
 };
 
 /// A TCP client on loopback, for one thread (one that sends beside one that receives is allowed).
 /// Every call has the deadline above and throws std::system_error where it fails.
 class Client {
  public:
-  /// With a `receive_buffer` its system takes hardly more bytes than these that nobody receives.
+  /// With a `receive_buffer`, its kernel holds hardly more unread bytes than that.
   explicit Client(std::uint16_t port, const std::string& host = "127.0.0.1",
                   int receive_buffer = 0);
 
   void send(std::string_view data);
-
-  /// Marks the last byte as urgent (RFC 6093).
-  void send_urgent(std::string_view data);
 
   /// Makes the client's buffer small, sends until nothing more fits for a while, and waits for an
   /// echo to be there: then the server has accepted it. Returns how many bytes were sent.
@@ -92,12 +84,10 @@ class Client {
 
   /// Whether nothing has come so far.
   bool is_unanswered() const;
-  /// Whether the end of file is there, behind bytes that may not have been received yet.
-  bool has_end_of_file() const;
-  /// Waits until the server's system has acknowledged all that was sent; false at the deadline.
+  /// Waits until the server's kernel has acknowledged all that was sent; false at the deadline.
   bool is_acknowledged() const;
 
-  /// Has the client's system take hardly anything that nobody receives.
+  /// Lets the client's kernel hold hardly any unread bytes.
   void use_small_buffer(int size = 1);
 
   void half_close();
@@ -105,7 +95,7 @@ class Client {
   void reset();
   void close() { fd_ = {}; }
 
-  /// As the server's log writes it.
+  /// Its address as the server's log shows it.
   std::string address() const;
   int fd() const { return fd_.get(); }
 
@@ -113,10 +103,10 @@ class Client {
   echo::UniqueFd fd_;
 };
 
-/// One that has got an echo. Throws where none comes.
+/// A client that has received an echo. Throws if none comes.
 Client served_client(std::uint16_t port);
 
-/// One that gets an echo and the end of file. Throws where it does not.
+/// Plays a client that receives an echo and the end of file. Throws if it does not.
 void serve_one(std::uint16_t port);
 
 /// The two ends of one connection.
@@ -126,15 +116,10 @@ struct Pair {
 };
 Pair connected_pair();
 
-/// How many of so many clients that come at the same moment get their echo, and no reset.
-std::size_t count_served(std::uint16_t port, std::size_t clients);
-
-/// Whether another one can listen there, at once or soon.
+/// Whether another server can listen on this port, now or soon.
 bool is_free(std::uint16_t port);
 
-std::uint16_t port_of(const echo::Endpoint& endpoint);
-
-/// On a free port.
+/// Listens on a free port.
 echo::Listener listen_on_loopback();
 
 }  // namespace test

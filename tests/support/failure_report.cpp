@@ -39,7 +39,7 @@ class FailureReport : public EventListener {
 
   void testRunStarting(const Catch::TestRunInfo& run) override {
     EventListener::testRunStarting(run);
-    // ip, tc and ss are there, where not every user's PATH leads.
+    // This is where ip, tc and ss are, but not every user's PATH leads there.
     const char* const path = std::getenv("PATH");
     ::setenv("PATH",
              ((path == nullptr ? "/usr/bin:/bin" : path) + std::string(":/usr/sbin:/sbin")).c_str(),
@@ -69,7 +69,7 @@ class FailureReport : public EventListener {
     const char* const file = std::getenv("ECHO_SKIPPED");
     for (const std::string& reason : skip_reasons) {
       std::cout << "skipped: " << reason << std::endl;
-      if (file != nullptr)  // In one write: tests run beside each other.
+      if (file != nullptr)  // In one write, since tests run in parallel.
         std::ofstream(file, std::ios::app) << "skipped: " + name_ + ": " + reason + '\n';
     }
   }

@@ -22,21 +22,16 @@ Comparison same_bytes(std::string_view actual, std::string_view expected) {
     return {};
   const auto at =
       static_cast<std::size_t>(std::ranges::mismatch(actual, expected).in1 - actual.begin());
-  const auto around = [&](std::string_view text) {
-    constexpr std::size_t before = 8, shown = 32;
-    const std::size_t start = at > before ? at - before : 0;
-    return echo::escaped(text.substr(start, shown));
-  };
   std::ostringstream out;
-  out << actual.size() << " bytes instead of " << expected.size()
-      << ", the first difference at byte " << at << ":\n  \"" << around(actual)
-      << "\"\n  instead of\n  \"" << around(expected) << '"';
+  out << actual.size() << " bytes instead of " << expected.size() << ", from byte " << at
+      << " on:\n  \"" << echo::escaped(actual.substr(at, 32)) << "\"\n  instead of\n  \""
+      << echo::escaped(expected.substr(at, 32)) << '"';
   return {out.str()};
 }
 
 void skip(const std::string& reason) {
   note_skip(reason);
-  throw Catch::TestFailureException();  // Ends the test, and is no failure by itself.
+  throw Catch::TestFailureException();  // Ends the test without being a failure.
 }
 
 }  // namespace test

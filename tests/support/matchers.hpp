@@ -42,7 +42,7 @@ struct Comparison {
 };
 
 /// For CHECK and REQUIRE, where texts are too long or too binary to be printed: a failure tells
-/// both lengths and shows the first byte that differs, with what stands around it.
+/// both lengths and shows the first bytes that differ.
 [[nodiscard]] Comparison same_bytes(std::string_view actual, std::string_view expected);
 
 /// Has ctest count this test as skipped, unless a check fails. The reason is printed when the test

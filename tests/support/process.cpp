@@ -30,8 +30,8 @@
 namespace test {
 namespace {
 
-std::vector<Process*> processes;  ///< Those of this test that live.
-Words ended_stories;              ///< Of the others.
+std::vector<Process*> processes;  ///< Those of this test that still exist.
+Words ended_stories;              ///< The stories of the others.
 
 std::vector<char*> pointers(Words& words) {
   std::vector<char*> result;
@@ -41,10 +41,8 @@ std::vector<char*> pointers(Words& words) {
   return result;
 }
 
-/// With a margin, and with "?" for what would steer a terminal.
+/// Indents each line, and replaces what could control a terminal by "?".
 std::string indented(const std::string& text) {
-  if (text.find('\0') != text.npos)
-    return "  | (" + std::to_string(text.size()) + " bytes that are no text)\n";
   constexpr std::size_t most = 65'536;
   std::istringstream lines(text.size() <= most ? text : "...\n" + text.substr(text.size() - most));
   std::string result;
@@ -131,10 +129,10 @@ Process::~Process() {
   if (ended_stories.size() > 3)
     ended_stories.erase(ended_stories.begin());
   if (is_running()) {
-    // First as a user would, so that what watches a process at its end, such as gcov, sees it.
+    // First as a user would, so that gcov and the like still write their results.
     signal(SIGTERM);
     if (!eventually([&] { return !is_running(); }, std::chrono::seconds(1))) {
-      ::kill(pid(), SIGKILL);  // Also the child of a prefix command.
+      ::kill(pid(), SIGKILL);  // This may be the child of a prefix command.
       ::kill(pid_, SIGKILL);
       ::waitpid(pid_, nullptr, 0);
     }
@@ -185,7 +183,7 @@ void Process::wait_for(Output& output, std::string_view part, std::size_t count,
   bool has_ended = false;
   std::size_t seen = 0;
   eventually([&] {
-    has_ended = !is_running();  // Before the look: what was printed last is seen, too.
+    has_ended = !is_running();  // Asked first, so that what was printed last is seen, too.
     seen = count_of(output.text(), part);
     return seen >= count || has_ended;
   });

@@ -18,7 +18,7 @@ namespace test {
 
 using Words = std::vector<std::string>;
 
-/// Where a test calls, for the text of a failed wait: a default argument.
+/// Where a test calls, for the text of a failed wait. It is a default argument.
 struct Place {
   const char* file;
   int line;
@@ -41,11 +41,11 @@ struct Setup {
   std::string strace_output = {};         ///< Set by with_faults: where the faults must show.
 };
 
-/// A file of its own for what a process prints: nothing waits for a reader, and no line is dropped.
+/// A file for what a process prints, so that nothing waits for a reader and no line is dropped.
 class Output {
  public:
   int fd() const { return file_.get(); }
-  /// All so far.
+  /// All that was printed so far.
   const std::string& text();
 
  private:
@@ -108,9 +108,9 @@ class Process {
   Pipe input_;
 };
 
-/// The stories of this test's processes: the last three that have ended, and those that live.
+/// The stories of this test's processes: the last three that have ended, and those that still run.
 Words stories();
-/// For the beginning of a test.
+/// Called at the beginning of a test.
 void forget_stories();
 
 /// A command that has ended.
@@ -128,7 +128,7 @@ Finished run(const std::string& program, const Words& arguments, std::string_vie
 /// Whether a program of this name is in PATH.
 bool is_installed(const std::string& program);
 
-/// All of a file; throws where there is none.
+/// All of a file. Throws if there is none.
 std::string read_file(const std::string& path);
 /// A file of the project, by its path from the top.
 std::string contents_of(const std::string& file);

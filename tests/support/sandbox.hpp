@@ -1,10 +1,9 @@
-// Worlds for a server to run in: refused calls, networks, terminals, pipes that nobody reads. Where
-// this machine has no such thing, the test is skipped and says why.
+// Surroundings for a server: refused calls, networks, terminals, pipes that nobody reads. If this
+// machine cannot provide them, the test is skipped and says why.
 #pragma once
 
 #include <sys/types.h>
 
-#include <future>
 #include <string>
 
 #include "echo/unique_fd.hpp"
@@ -23,33 +22,20 @@ Setup with_faults(const std::string& tamper);
 /// A limit of prlimit(1), such as "nofile=64:100", beside those of `setup`.
 Setup with_limit(const std::string& limit, Setup setup = {});
 
-/// A network of its own (network_namespaces(7)), with nothing but its loopback; gone with the
-/// object. No name of it is left in the file system.
+/// A network of its own (network_namespaces(7)) with nothing but a loopback. It ends with the
+/// object and leaves no name in the file system.
 class Network {
  public:
   Network();
 
-  /// To run a program in it.
+  /// Runs a program in it.
   Setup setup() const;
   /// Runs commands of a shell in it, and skips the test if they fail.
   std::string shell(const std::string& commands) const;
-  /// What `make` returns when it is called there. A socket belongs to the network where it was
-  /// made.
-  template <typename Make>
-  auto make(Make make) const {
-    return std::async(std::launch::async,
-                      [&] {
-                        enter();
-                        return make();
-                      })
-        .get();
-  }
-  /// A process in it.
+  /// The id of a process in it.
   pid_t pid() const { return holder_.pid(); }
 
  private:
-  void enter() const;
-
   Process holder_;  ///< The network lives as long as a process in it.
 };
 
@@ -70,7 +56,7 @@ struct Terminal {
 /// What can be read now, or as soon as something comes; empty at the end. Throws at the deadline.
 std::string read_some(const echo::UniqueFd& fd);
 
-/// Skips the test where the program is not installed.
+/// Skips the test if the program is not installed.
 void need_program(const std::string& program);
 
 }  // namespace test

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -11,9 +12,11 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "client.hpp"
 #include "echo/system_call.hpp"
+#include "matchers.hpp"
 #include "process.hpp"
 
 namespace test {
@@ -23,6 +26,15 @@ Words command_of(const Words& more) {
   Words command = {server_binary(), "--host", "127.0.0.1", "--port", "0"};
   command.insert(command.end(), more.begin(), more.end());
   return command;
+}
+
+/// The processor time that the process has used so far.
+std::chrono::nanoseconds processor_time(pid_t process) {
+  clockid_t clock{};
+  timespec time{};
+  if (::clock_getcpuclockid(process, &clock) != 0 || ::clock_gettime(clock, &time) != 0)
+    throw std::runtime_error("no processor time");
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
 }
 
 }  // namespace
@@ -68,18 +80,10 @@ std::size_t Server::open_descriptors() const {
   return static_cast<std::size_t>(std::distance(begin(entries), end(entries)));
 }
 
-std::chrono::nanoseconds Server::processor_time() const {
-  clockid_t clock{};
-  timespec time{};
-  if (::clock_getcpuclockid(pid(), &clock) != 0 || ::clock_gettime(clock, &time) != 0)
-    throw std::runtime_error("no processor time");
-  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
-}
-
 bool Server::is_at_rest() const {
-  const auto before = processor_time();
+  const auto before = processor_time(pid());
   std::this_thread::sleep_for(std::chrono::milliseconds(300));  // The time that is measured.
-  return processor_time() - before < std::chrono::milliseconds(100);
+  return processor_time(pid()) - before < std::chrono::milliseconds(100);
 }
 
 void Server::set_limit(int resource, rlim_t soft) const {
@@ -88,6 +92,15 @@ void Server::set_limit(int resource, rlim_t soft) const {
   echo::checked(::prlimit(pid(), kind, nullptr, &limit), "read a limit");
   limit.rlim_cur = soft < limit.rlim_max ? soft : limit.rlim_max;
   echo::checked(::prlimit(pid(), kind, &limit, nullptr), "set a limit");
+}
+
+std::vector<Client> queued_clients(const Server& server, std::size_t count) {
+  server.signal(SIGSTOP);
+  REQUIRE(eventually([&] { return server.is_stopped(); }));
+  std::vector<Client> clients;
+  while (clients.size() < count)
+    clients.emplace_back(server.port()).send("hello");
+  return clients;
 }
 
 Finished run_server(const Words& arguments, const Setup& setup, Place place) {

@@ -4,12 +4,13 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "client.hpp"
 #include "process.hpp"
 
 namespace test {
@@ -20,7 +21,7 @@ std::string server_binary();
 
 /// A running echo-server on a free port of 127.0.0.1. Once constructed it is ready for clients: its
 /// line was read on stdout, or "serving on" in the log if stdout is not collected. If neither is,
-/// nothing is waited for. Throws, and shows the log, where the server does not get ready.
+/// nothing is waited for. Throws, and shows the log, if the server does not get ready.
 class Server : public Process {
  public:
   /// `more` comes behind --host 127.0.0.1 --port 0; of an option given twice the last one counts.
@@ -39,7 +40,7 @@ class Server : public Process {
     wait_for_log("connection accepted from ", count, place);
   }
 
-  /// Signals it, and waits for its end; the same as `wait` tells.
+  /// Sends a signal, waits for the end, and returns what `wait` returns.
   int stop(int number = SIGTERM, Place place = Place::here());
 
   /// A line of /proc/PID/status, and what follows: "T (stopped)..." for "State".
@@ -48,12 +49,10 @@ class Server : public Process {
   std::size_t status_number(const std::string& name) const { return std::stoul(status(name)); }
   std::size_t open_descriptors() const;
   bool is_stopped() const { return status("State").front() == 'T'; }  ///< By SIGSTOP and its like.
-  /// Processor time used so far.
-  std::chrono::nanoseconds processor_time() const;
   /// Whether it uses hardly any processor time for a while.
   bool is_at_rest() const;
 
-  /// Sets the soft limit of a resource (prlimit(2)), and back to the hard limit.
+  /// Sets the soft limit of a resource (prlimit(2)), or raises it to the hard limit again.
   void set_limit(int resource, rlim_t soft) const;
   void lift_limit(int resource) const { set_limit(resource, RLIM_INFINITY); }
 
@@ -61,8 +60,12 @@ class Server : public Process {
   std::uint16_t port_ = 0;
 };
 
-/// echo-server, with no arguments but these, where it is expected to end by itself: a usage error,
-/// an error at the start, --help, --version.
+/// Stops the server by SIGSTOP, and makes clients that wait in its backlog for all of its workers
+/// together. Each has sent "hello". SIGCONT lets the server accept them.
+std::vector<Client> queued_clients(const Server& server, std::size_t count);
+
+/// Runs echo-server with no other arguments and waits for its end: for usage errors, errors at the
+/// start, --help and --version.
 Finished run_server(const Words& arguments, const Setup& setup = {}, Place place = Place::here());
 
 }  // namespace test

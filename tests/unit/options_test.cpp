@@ -180,14 +180,6 @@ TEST_CASE("units and words may be written in any case", "[options]") {
   }
 }
 
-TEST_CASE("test_settings are listed with their values and units", "[options]") {
-  CHECK(parse(typed("--max-connections 0")).test_settings == "--max-connections 0");
-  CHECK(parse(typed("--delay 1500ms --close-after never --only-first all")).test_settings ==
-        "--delay 1500 ms");
-  CHECK(parse(typed("--only-first 1 --stall-after 2k --delay 100")).test_settings ==
-        "--delay 100 s, --stall-after 2048 bytes, --only-first 1 connection");
-}
-
 TEST_CASE("limits exclude each other wherever they come from", "[options]") {
   const std::string together = " cannot be used together";
   const auto& [first, second] = GENERATE(table<std::string, std::string>(
