@@ -31,9 +31,9 @@ std::string unique_name(const std::string& kind) {
   return kind + '-' + std::to_string(::getpid()) + '-' + std::to_string(++number);
 }
 
-/// By its ELF header (elf(5)).
 }  // namespace
 
+/// By its ELF header (elf(5)).
 bool is_for_32_bits() {
   std::ifstream program(server_binary(), std::ios::binary);
   return program.seekg(4).get() == 1;
