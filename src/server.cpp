@@ -31,7 +31,8 @@ constexpr std::size_t min_free = 8;
 constexpr std::size_t max_free = 16;
 /// How long to pause after a failure before the next attempt.
 constexpr auto retry_pause = 100ms;
-/// How often a failure that lasts is reported.
+/// The least time between two reports of failures, so that a failure that comes and goes does not
+/// fill the log either.
 constexpr auto report_pause = 5s;
 
 Options without_faults(Options options) {
@@ -195,10 +196,10 @@ std::size_t Server::free_workers() const {
 }
 
 /// The connections that were accepted, and one for each free worker, since it may accept one more.
-/// This never exceeds `exit_after` while a worker is in `accept`. So exactly `exit_after`
-/// connections are accepted, and nobody is left in `accept` after the last one. It grows in two
-/// places, which both ask for it: where a worker is started, and where one has become free. The
-/// caller holds mutex_.
+/// It grows where a worker is started and where one has become free. Both places keep it from
+/// exceeding `exit_after`: no worker is started then, and one that has become free ends instead of
+/// going back to `accept`. So exactly `exit_after` connections are accepted, and nobody is left in
+/// `accept` after the last one. The caller holds mutex_.
 std::uint64_t Server::claimed() const {
   return totals_.accepted + free_workers();
 }
@@ -240,7 +241,8 @@ void Server::pause_after_error(std::unique_lock<std::mutex>& lock, const char* a
     spdlog::error("cannot {}: {}{}; retrying", action, std::strerror(code),
                   code == EMFILE ? " (see ulimit -n)" : "");
     lock.lock();
-    // Not before the error is logged: "accepting connections again" could precede it.
+    // Not before the error is logged, because "accepting connections again" could precede it. If a
+    // connection was accepted in the meantime, the next one logs that.
     in_trouble_ = true;
   }
   changed_.wait_for(lock, stop_.get_token(), retry_pause, [this] { return is_closing(); });

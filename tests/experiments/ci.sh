@@ -4,7 +4,8 @@
 #
 #   usage: timeout 60 ci.sh 'CLIENT' [SERVER-OPTION]...
 #
-# CLIENT is a shell command. It gets the port as "$1" and makes one connection. For example:
+# CLIENT is a shell command. It gets the port as "$1" and makes one connection; if it makes N, add --exit-after N. It
+# must check what it receives: nc, for example, also exits with 0 after a reset. For example:
 #
 #   timeout 60 ci.sh 'echo hello | nc -N 127.0.0.1 "$1" | grep -x hello' -c 1 --delay 20ms
 #
