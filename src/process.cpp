@@ -149,7 +149,7 @@ void notify_ready() noexcept {
   const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
   const UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   constexpr std::string_view message = "READY=1";
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0 &&
+  if (fd && ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0 &&
       has_room(fd.get()))
     ::send(fd.get(), message.data(), message.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
 }

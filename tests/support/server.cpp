@@ -1,6 +1,8 @@
 #include "server.hpp"
 
+#include <signal.h>
 #include <sys/resource.h>
+#include <sys/types.h>
 #include <time.h>
 
 #include <chrono>
@@ -16,7 +18,6 @@
 
 #include "client.hpp"
 #include "echo/system_call.hpp"
-#include "matchers.hpp"
 #include "process.hpp"
 
 namespace test {
