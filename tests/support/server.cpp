@@ -18,6 +18,7 @@
 
 #include "client.hpp"
 #include "echo/system_call.hpp"
+#include "matchers.hpp"  // IWYU pragma: keep (for the macros of Catch2)
 #include "process.hpp"
 
 namespace test {
