@@ -170,7 +170,7 @@ void Session::finish(bool has_client_ended) {
 /// arrives a round trip later.
 bool Session::is_quiet() const {
   const tcp_info tcp = socket_.info();
-  if (tcp.tcpi_state != TCP_ESTABLISHED)  // Also if a sandbox refuses TCP_INFO.
+  if (tcp.tcpi_state != TCP_ESTABLISHED)  // This includes a sandbox that refuses TCP_INFO.
     return true;
   const milliseconds silence(tcp.tcpi_last_data_recv);
   return silence >= min_silence && silence >= 2 * microseconds(tcp.tcpi_rtt);
