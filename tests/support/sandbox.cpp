@@ -10,8 +10,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstring>
-#include <fstream>
-#include <ios>
 #include <stdexcept>
 #include <string>
 
@@ -37,8 +35,7 @@ std::string unique_name(const std::string& kind) {
 
 /// By its ELF header (elf(5)).
 bool is_for_32_bits() {
-  std::ifstream program(server_binary(), std::ios::binary);
-  return program.seekg(4).get() == 1;
+  return read_file(server_binary()).at(4) == 1;
 }
 
 void need_program(const std::string& program) {
@@ -52,8 +49,7 @@ Setup with_faults(const std::string& tamper) {
   if (tried.status != 0)
     skip("strace cannot be used here: " + tried.err);
   const std::string calls = tamper.substr(0, tamper.find(':'));
-  // The byte of the ELF header that tells the class (elf(5)).
-  if (count_of(calls, "recvfrom") > 0 && read_file(server_binary()).at(4) == 1)
+  if (count_of(calls, "recvfrom") > 0 && is_for_32_bits())
     skip("a program for 32 bits receives by another call than recvfrom");
   const std::string output = unique_name("strace");
   return {// LeakSanitizer cannot work under another tracer.
