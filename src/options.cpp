@@ -58,7 +58,7 @@ constexpr Row rows[] = {
      }},
     {general, "--max-connections", "N", "1024",
      "Serve at most N connections at a time; others wait\n"
-     "(with 0, even connecting gets no answer)",
+     "(with 0, even connection attempts get no answer)",
      [](O o, V v) {
        o.max_connections =
            static_cast<std::size_t>(parse_number(v, 0, INT32_MAX, "0 to 2147483647"));
@@ -72,7 +72,7 @@ constexpr Row rows[] = {
     {general, "--drain-timeout", "TIME", "5s", "On shutdown, give connections TIME to finish",
      [](O o, V v) { o.drain_timeout = parse_time(v); }},
     {general, "--greeting", "TEXT", "",
-     "Send TEXT and a newline first; {client} and\n{server} are replaced by the two addresses",
+     "Send TEXT and a newline first; {client} and\n{server} are replaced by their addresses",
      [](O o, V v) { o.greeting = parse_text(v); }},
     {general, "--log-level", "LEVEL", "info", "trace, debug, info, warn, error or off",
      [](O o, V v) { o.log_level = parse_level(v); }},

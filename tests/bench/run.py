@@ -56,13 +56,13 @@ SUMMARY = [
     Workload("round trips, 1 connection", "per s", "ping-pong 1 16", [*SEVERAL, TUTORIAL]),
     Workload("round trips, 50 connections", "per s", "ping-pong 50 512", SEVERAL, "-c 4k", 4096),
     Workload("short connections", "per s", "short 4", SEVERAL),
-    Workload("64 KiB chunks, bulk", "MB/s", "bulk", SEVERAL, "-c 64k", 65536),
+    Workload("bulk transfer, 64 KiB chunks", "MB/s", "bulk", SEVERAL, "-c 64k", 65536),
 ]
 SUMMARY_SERVERS = [SOCAT, NCAT, LOOP, EVENTS]
 WORKLOADS = [
     *SUMMARY,
     Workload("round trips of 100 bytes", "per s", "ping-pong 1 100", [*COMPILED, TUTORIAL]),
-    Workload("16-byte chunks, bulk", "MB/s", "bulk", [*COMPILED, TUTORIAL]),
+    Workload("bulk transfer, 16-byte chunks", "MB/s", "bulk", [*COMPILED, TUTORIAL]),
     Workload("round trips, each chunk logged", "per s", "ping-pong 1 16", [TUTORIAL], "-v"),
     Workload("start to first echo", "ms", "start", SEVERAL),
     Workload("exit, no connection", "ms", "exit 0", [LOOP]),

@@ -99,7 +99,7 @@ std::string contents_below(const std::string& directory) {
 
 }  // namespace
 
-TEST_CASE("help has every option with its default and variable in two groups", "[documents]") {
+TEST_CASE("help lists every option in two groups with its default and variable", "[documents]") {
   Names expected;
   Names expected_faults;
   for (const Option& option : options_table()) {
@@ -120,7 +120,7 @@ TEST_CASE("help has every option with its default and variable in two groups", "
   CHECK(difference(without_forms(options_of_help()), expected));
 }
 
-TEST_CASE("help fits in 80 columns and says once what its values may be", "[documents]") {
+TEST_CASE("help fits in 80 columns and explains each kind of value only once", "[documents]") {
   CHECK(found_in(help(), "(.{81,})").empty());
   CHECK(count_of(help(), "\nTIME is ") == 1);
   CHECK(count_of(help(), "SIZE\nis ") == 1);
@@ -166,12 +166,12 @@ TEST_CASE("README shows the help", "[documents]") {
   CHECK(same_bytes(readme.substr(begin + 4, readme.find("```", begin + 4) - begin - 4), help()));
 }
 
-TEST_CASE("documents name no option and no variable that does not exist", "[documents]") {
+TEST_CASE("documents mention only options and variables that exist", "[documents]") {
   const std::string markdown = contents_of("README.md") + contents_of("src/README.md") +
                                contents_of("src/packaging/README.md") +
                                contents_of(".github/CONTRIBUTING.md");
   Names known = names_in_help();
-  known.insert({"--pids-limit", "--prefix"});  // Podman's and CMake's.
+  known.insert({"--exec", "--pids-limit", "--prefix"});  // Of ncat, Podman and CMake.
   CHECK(Comparison{listed("unknown", found_in(markdown, "`(--[a-z-]+)"), known)});
 
   Names in_manual;
@@ -185,7 +185,7 @@ TEST_CASE("documents name no option and no variable that does not exist", "[docu
   CHECK(Comparison{listed("unknown", found_in(files, R"(\b(ECHO_SERVER_\w+))"), variables)});
 }
 
-TEST_CASE("shells complete every option and the words that it takes", "[documents]") {
+TEST_CASE("shells complete every option and the words that it accepts as values", "[documents]") {
   // Each function prints what its shell offers for words of which the last is incomplete.
   const auto& [shell, function] = GENERATE(table<std::string, std::string>(
       {{"bash", R"sh(

@@ -88,7 +88,7 @@ std::string anchors_of(const std::string& markdown) {
 
 }  // namespace
 
-TEST_CASE("commands in the documents give what they show", "[readme][slow]") {
+TEST_CASE("commands in the documents produce the output that is shown", "[readme][slow]") {
   for (const char* const program : {"python3", "nc", "ncat"})
     need_program(program);
   const std::string file = GENERATE("README.md", "src/README.md");
@@ -119,7 +119,7 @@ TEST_CASE("commands in the documents give what they show", "[readme][slow]") {
   stop_server();
 }
 
-TEST_CASE("script for CI tells by its status what went wrong", "[readme]") {
+TEST_CASE("CI script says by its exit status what went wrong", "[readme]") {
   for (const char* const program : {"nc", "python3"})
     need_program(program);
   const std::string reset = R"py(python3 -c "import socket, struct
@@ -133,7 +133,7 @@ with socket.create_connection(('127.0.0.1', $1)) as client:
            {"false", "", 1, "stopped: 0 connections"},
            {reset, "-c 64k --delay 100ms", 3, "1 failed"},
            {"true", "--port http", 2, "--port 'http'"},
-           {"true", "--host 192.0.2.1", 1, "cannot listen"}}));
+           {"true", "--host 240.0.0.1", 1, "cannot listen"}}));
   CAPTURE(client, options);
   const auto finished = run_script("timeout 20 tests/experiments/ci.sh \"$CLIENT\" " + options,
                                    {.environment = {"CLIENT=" + client}});
@@ -141,7 +141,7 @@ with socket.create_connection(('127.0.0.1', $1)) as client:
   CHECK_THAT(finished.err, contains(log));
 }
 
-TEST_CASE("test in Python that the README shows passes", "[readme]") {
+TEST_CASE("Python test in the README passes", "[readme]") {
   // Debian's package of pytest is for Debian's own python3.
   const std::string python =
       run_script("python3 -c 'import pytest'").status == 0 ? "python3" : "/usr/bin/python3";
@@ -156,7 +156,7 @@ TEST_CASE("test in Python that the README shows passes", "[readme]") {
   CHECK_THAT(finished.out, contains(" passed"));
 }
 
-TEST_CASE("links in the documents lead to what they name", "[readme]") {
+TEST_CASE("links in the documents lead to a target that exists", "[readme]") {
   const std::filesystem::path file =
       GENERATE("README.md", "src/README.md", "src/packaging/README.md", "tests/README.md",
                ".github/CONTRIBUTING.md", ".github/CHANGELOG.md", "tests/bench/results/results.md");

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs a client against its own echo-server on a free port, and exits with a status that says what went wrong,
-# if anything.
+# Starts echo-server on a free port, runs a client against it, and exits with a status that says what went wrong, if
+# anything.
 #
 #   usage: timeout 60 ci.sh 'CLIENT' [SERVER-OPTION]...
 #
 # CLIENT is a shell command. It gets the port as "$1" and makes one connection; if it makes N, add --exit-after N. It
-# must check what it receives: nc, for example, also exits with 0 after a reset. For example:
+# must check what it receives, because a client such as nc exits with 0 even after a reset. For example:
 #
 #   timeout 60 ci.sh 'echo hello | nc -N 127.0.0.1 "$1" | grep -x hello' -c 1 --delay 20ms
 #
@@ -15,13 +15,14 @@
 #   2    usage error: CLIENT is missing, or a server option is wrong
 #   3    the client reported success, but the server saw its connection fail or time out: for example, the client
 #        closed the connection before it had received the whole reply
+#   127  there is no echo-server in PATH
 #   124  timeout ended the run after 60 s; the server itself waits for its client without a time limit
 set -u
 [ $# -gt 0 ] || { echo "usage: ci.sh 'CLIENT' [SERVER-OPTION]..." >&2; exit 2; }
 client=$1
 shift
 
-# The server prints "Listening on ADDRESS:PORT" when clients can connect. It exits when its first connection has ended.
+# The server prints "Listening on ADDRESS:PORT" when clients can connect. It exits when all its connections have ended.
 exec 3< <(exec echo-server --host 127.0.0.1 --port 0 --exit-after 1 "$@")
 server=$!
 read -r _ _ address <&3 || { wait "$server"; exit; }

@@ -3,7 +3,7 @@
 usage: retry.py PORT once|connect|again    exit status: 0 if the line came back, 1 if not
 
 once     makes a single attempt
-connect  wrong: retries only if connect fails. A connection can also break later, after data has been sent
+connect  wrong: retries only if connect fails, but a connection can also break later, after data has been sent
 again    right: starts over with a new connection, whichever step failed
 """
 

@@ -1,5 +1,5 @@
-"""Prints how long a message of 100 bytes takes to come back from an echo server. The messages before the last
-are only a warm-up.
+"""Sends 20 messages of 100 bytes to an echo server, one after another, and prints how long the last one took to come
+back. The others are only a warm-up.
 
 usage: stall.py PORT
 """

@@ -35,7 +35,7 @@ TEST_CASE("messages about as long as a chunk come back without a stall", "[bytes
   CHECK(Clock::now() - start < deadline);
 }
 
-TEST_CASE("chunks that wait go back together and none is longer than the chunk size", "[bytes]") {
+TEST_CASE("chunks that have arrived go back together and none exceeds the chunk size", "[bytes]") {
   Server server({"-v"});
   Client client(server.port());
   for (int i = 0; i < 20; ++i)
@@ -48,7 +48,7 @@ TEST_CASE("chunks that wait go back together and none is longer than the chunk s
   CHECK(count_of(server.log(), "received 17 bytes from") == 0);
 }
 
-TEST_CASE("deaf clients delay nobody and cost neither time nor memory", "[bytes]") {
+TEST_CASE("clients that never read delay no other and cost no time or memory", "[bytes]") {
   Server server({"-c", "64k"});
   Client deaf(server.port());
   const std::size_t sent = deaf.send_until_blocked(more_than_fits());
@@ -72,7 +72,7 @@ TEST_CASE("keep-alive is on for every connection", "[bytes]") {
   CHECK_THAT(sockets.out, contains("timer:(keepalive,"));
 }
 
-TEST_CASE("thousand clients each get their own bytes and 16 of their workers stay", "[bytes]") {
+TEST_CASE("thousand clients each get their own bytes back and 16 workers remain", "[bytes]") {
   // A thousand stacks of 8 MiB do not fit into 32 bits.
   Server server({}, with_limit("stack=1048576"));
   std::vector<Client> clients;

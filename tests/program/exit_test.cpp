@@ -14,7 +14,7 @@
 
 namespace test {
 
-TEST_CASE("exit comes after exactly so many clients", "[exit]") {
+TEST_CASE("exit-after ends the server after exactly N connections", "[exit]") {
   const std::string connections = GENERATE("1", "2", "3", "1024");
   CAPTURE(connections);
   Server server({"--exit-after", "3", "--max-connections", connections});
@@ -29,7 +29,7 @@ TEST_CASE("exit comes after exactly so many clients", "[exit]") {
   CHECK_THAT(server.log(), contains(" info stopped: 3 connections served, 15 bytes"));
 }
 
-TEST_CASE("exit never accepts one client too many while the listener closes", "[exit]") {
+TEST_CASE("exit-after never lets one connection too many in while the listener closes", "[exit]") {
   // There is time for another accept before the shutdown of the listener, which comes first.
   Server server({"--exit-after", "3"}, with_faults("shutdown:delay_enter=500000:when=1"));
   serve_one(server.port());  // Its worker waits for another client before the next one has ended.
@@ -42,7 +42,7 @@ TEST_CASE("exit never accepts one client too many while the listener closes", "[
   CHECK(count_of(server.log(), "connection accepted") == 3);
 }
 
-TEST_CASE("exit frees the port while the last clients are served and warns of no limit", "[exit]") {
+TEST_CASE("exit-after frees the port before its last clients end and warns of no limit", "[exit]") {
   Server server({"--exit-after", "2", "--max-connections", "2"});
   Client first = served_client(server.port());
   Client second = served_client(server.port());
@@ -55,7 +55,7 @@ TEST_CASE("exit frees the port while the last clients are served and warns of no
   CHECK_THAT(server.log(), !contains(" warn "));
 }
 
-TEST_CASE("exit status tells whether a client failed and whether a stop came or not", "[exit]") {
+TEST_CASE("exit status says whether a client failed even if a stop signal arrived", "[exit]") {
   const bool stops = GENERATE(false, true);
   CAPTURE(stops);
   Server server({"--exit-after", "2", "--max-connections", "1"});
@@ -70,7 +70,7 @@ TEST_CASE("exit status tells whether a client failed and whether a stop came or 
   CHECK_THAT(server.log(), contains("stopped: 2 connections served, 1 failed, 10 bytes"));
 }
 
-TEST_CASE("health checks that reset before their first byte are no failures", "[exit]") {
+TEST_CASE("health checks that reset before their first byte do not count as failures", "[exit]") {
   Server server({"--exit-after", "2"});
   Client early(server.port());
   const std::string address = early.address();
@@ -82,7 +82,7 @@ TEST_CASE("health checks that reset before their first byte are no failures", "[
                                contains("stopped: 2 connections served, 0 bytes"));
 }
 
-TEST_CASE("greeting that a client refuses is a failure", "[exit]") {
+TEST_CASE("greeting that cannot be delivered to a client counts as a failure", "[exit]") {
   Server server({"--exit-after", "1", "--greeting", std::string(100'000, 'x')});
   Client client(server.port());
   client.use_small_buffer();
@@ -91,7 +91,8 @@ TEST_CASE("greeting that a client refuses is a failure", "[exit]") {
   CHECK(server.wait() == 3);
 }
 
-TEST_CASE("stop signals are no failure of the clients and prevent an early verdict", "[exit]") {
+TEST_CASE("stop signals are not client failures and give status 0 before the Nth client",
+          "[exit]") {
   Server all({"--exit-after", "2"});
   serve_one(all.port());
   Client last = served_client(all.port());
@@ -103,7 +104,7 @@ TEST_CASE("stop signals are no failure of the clients and prevent an early verdi
   CHECK(not_all.stop() == 0);
 }
 
-TEST_CASE("verdict on a client that closes before its reply is failure at any length", "[exit]") {
+TEST_CASE("early close by a client counts as a failure however long its message is", "[exit]") {
   const std::size_t size = GENERATE(5U, 16U, 17U);
   CAPTURE(size);
   Server server({"--exit-after", "1", "--delay", "100ms"});
@@ -114,7 +115,7 @@ TEST_CASE("verdict on a client that closes before its reply is failure at any le
   CHECK_THAT(server.log(), contains("stopped: 1 connection served, 1 failed, "));
 }
 
-TEST_CASE("verdict on a client that takes its time to read is success", "[exit]") {
+TEST_CASE("slow reading by a client does not count as a failure", "[exit]") {
   Server server({"--exit-after", "1", "-c", "4k"});
   Client client(server.port());
   client.use_small_buffer(65'536);

@@ -11,13 +11,7 @@
 
 namespace test {
 
-namespace {
-
-const std::string lost = " error cannot accept: the listening socket was shut down from outside";
-
-}  // namespace
-
-TEST_CASE("interrupted calls are neither an error nor the end of a wait", "[failing_calls]") {
+TEST_CASE("interrupted system calls neither cause an error nor end a wait", "[failing_calls]") {
   // SIGSTOP with SIGCONT, or a tracer, interrupts calls like this.
   const std::string tamper =
       GENERATE("poll,ppoll:error=EINTR:when=1..3", "write:error=EINTR:when=1+2",
@@ -28,8 +22,7 @@ TEST_CASE("interrupted calls are neither an error nor the end of a wait", "[fail
   Client client(server.port());
   const std::string data = pattern(2000);
   CHECK(same_bytes(client.exchange(data), data));
-  client.half_close();
-  CHECK(client.receive_all().empty());
+  CHECK(client.finish().empty());
   CHECK(server.stop() == 0);
   CHECK_THAT(server.log(), !contains(" error ") && !contains(" warn "));
   CHECK_THAT(server.log(), contains(" info stopped: "));
@@ -57,16 +50,15 @@ TEST_CASE("accept that fails for any reason is tried again", "[failing_calls]") 
 
 TEST_CASE("listener that is shut down from outside ends the server with status 1",
           "[failing_calls]") {
+  const std::string lost = " error cannot accept: the listening socket was shut down from outside";
   // This is the second call of each worker, so only those that have served a client make it.
   Server server({}, with_faults("accept4:error=EINVAL:when=2+"));
   Client client = served_client(server.port());
   Client next = served_client(server.port());
-  next.half_close();
-  CHECK(next.receive_all().empty());
+  CHECK(next.finish().empty());
   server.wait_for_log(lost);
   CHECK(client.exchange("still here") == "still here");
-  client.half_close();
-  CHECK(client.receive_all().empty());
+  CHECK(client.finish().empty());
   CHECK(server.wait() == 1);
   CHECK_THAT(server.log(), contains("stopped: 2 connections served, 20 bytes echoed"));
   CHECK(count_of(server.log(), " error ") == 1);
@@ -76,7 +68,7 @@ TEST_CASE("listener that is shut down from outside ends the server with status 1
   CHECK_THAT(with_verdict.log(), contains(lost));
 }
 
-TEST_CASE("network timeout without an idle timeout is a failure", "[failing_calls]") {
+TEST_CASE("network timeout counts as a failure if no idle timeout is set", "[failing_calls]") {
   // Keep-alive probes cause this error.
   Server server({}, with_faults("recvfrom:error=ETIMEDOUT:when=1"));
   Client client(server.port());
@@ -85,7 +77,7 @@ TEST_CASE("network timeout without an idle timeout is a failure", "[failing_call
   CHECK_THAT(server.log(), contains("Connection timed out (0 bytes"));
 }
 
-TEST_CASE("errors of system calls at the start name the call", "[failing_calls]") {
+TEST_CASE("startup errors name the system call that failed", "[failing_calls]") {
   const auto& [tamper, text] = GENERATE(table<std::string, std::string>({
       {"setsockopt:error=ENOBUFS:when=1", "set SO_REUSEADDR: No buffer space available"},
       {"setsockopt:error=ENOBUFS:when=2", "set IPV6_V6ONLY: No buffer space available"},
@@ -103,8 +95,7 @@ TEST_CASE("errors of system calls at the start name the call", "[failing_calls]"
   CHECK(finished.err == "echo-server: cannot " + text + '\n');
 }
 
-TEST_CASE("limit on open files that cannot be read or raised changes nothing else",
-          "[failing_calls]") {
+TEST_CASE("open-file limit that cannot be read or raised affects nothing else", "[failing_calls]") {
   need_own_memory();
   for (const std::string calls : {"prlimit64,setrlimit", "prlimit64,getrlimit"}) {
     Server server({},
@@ -116,7 +107,7 @@ TEST_CASE("limit on open files that cannot be read or raised changes nothing els
   }
 }
 
-TEST_CASE("sandbox that refuses a call makes the server neither spin nor ignore a stop",
+TEST_CASE("sandbox that denies a system call makes the server neither spin nor ignore a stop",
           "[failing_calls]") {
   const std::string call = GENERATE("ioctl", "getsockopt", "recvfrom", "sendto", "accept4");
   CAPTURE(call);

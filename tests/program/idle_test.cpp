@@ -14,7 +14,7 @@ namespace test {
 
 using namespace std::chrono_literals;
 
-TEST_CASE("idle timeout closes idle and stalled connections and no busy one", "[idle][slow]") {
+TEST_CASE("idle timeout closes idle and stalled connections but not busy ones", "[idle][slow]") {
   // Making it may take long, so no client idles meanwhile.
   const std::string& data = more_than_fits();
   Server server({"--idle-timeout", "2s", "-c", "4k"});
@@ -35,7 +35,7 @@ TEST_CASE("idle timeout closes idle and stalled connections and no busy one", "[
       std::regex("stopped: 3 connections served, 2 timed out, .* uptime 0*([2-9]|\\d\\d)")));
 }
 
-TEST_CASE("idle timeout may be 1 ms or longer than a test can wait", "[idle]") {
+TEST_CASE("idle timeout can be as short as 1 ms or longer than any test could wait", "[idle]") {
   Server soon({"--idle-timeout", "1ms"});
   Client idle(soon.port());
   CHECK(idle.receive_all().empty());

@@ -34,7 +34,7 @@ void leave_no_room_for_threads(const Server& server) {
 
 }  // namespace
 
-TEST_CASE("connection limit makes the next client wait until a place is free", "[limits]") {
+TEST_CASE("connection limit makes the next client wait until a slot is free", "[limits]") {
   const std::size_t limit = GENERATE(1U, 3U);
   CAPTURE(limit);
   Server server({"--max-connections", std::to_string(limit)});
@@ -65,7 +65,7 @@ TEST_CASE("soft limit on open files is raised to the hard limit", "[limits]") {
   CHECK(limit.rlim_max == 333);
 }
 
-TEST_CASE("file descriptors that are missing are reported and waited for", "[limits]") {
+TEST_CASE("file descriptor shortage is reported and the server waits for its end", "[limits]") {
   Server server;
   std::vector<Client> clients;
   REQUIRE(clients.emplace_back(server.port()).exchange("first") == "first");
@@ -83,8 +83,7 @@ TEST_CASE("file descriptors that are missing are reported and waited for", "[lim
   CHECK(server.stop(SIGINT) == 0);
 }
 
-TEST_CASE("file descriptors that are missing are reported only if a client may wait for one",
-          "[limits]") {
+TEST_CASE("file descriptor shortage is reported only if a client may be waiting", "[limits]") {
   // Each worker that waits holds a descriptor for its next client.
   Server few({"--log-level", "debug"}, with_limit("nofile=9:9"));
   CHECK(Client(few.port()).exchange("hello") == "hello");
@@ -93,7 +92,7 @@ TEST_CASE("file descriptors that are missing are reported only if a client may w
   CHECK_THAT(few.log(), !contains(" error "));
 }
 
-TEST_CASE("errors that repeat are reported at most every five seconds and delay no shutdown",
+TEST_CASE("errors that repeat are reported at most once every five seconds and delay no shutdown",
           "[limits][slow]") {
   Server server({"-c", "4k", "--drain-timeout", "1h"});
   Client deaf(server.port());
@@ -112,7 +111,7 @@ TEST_CASE("errors that repeat are reported at most every five seconds and delay 
   CHECK(server.wait() == 0);
 }
 
-TEST_CASE("thread that could not be started is tried again even if nobody leaves", "[limits]") {
+TEST_CASE("thread that could not be started is retried even if no client disconnects", "[limits]") {
   need_own_memory();
   Server server;
   leave_no_room_for_threads(server);
@@ -136,7 +135,7 @@ TEST_CASE("thread that could not be started is tried again even if nobody leaves
   CHECK(count_of(server.log(), " error accepting connections again\n") == 1);
 }
 
-TEST_CASE("thread that could not be started is not reported while workers still wait", "[limits]") {
+TEST_CASE("thread that could not be started is not reported while a worker is free", "[limits]") {
   need_own_memory();
   Server server;
   leave_no_room_for_threads(server);
@@ -146,8 +145,7 @@ TEST_CASE("thread that could not be started is not reported while workers still 
   CHECK_THAT(server.log(), !contains(" error "));
 }
 
-TEST_CASE("memory that is missing for a client closes its connection and no other one",
-          "[limits]") {
+TEST_CASE("memory shortage for one client closes only that client's connection", "[limits]") {
   need_own_memory();
   // All workers have been started by then, so that none has to be started without memory.
   Server server({"--chunk-size", "16M", "--max-connections", "9"});
@@ -162,7 +160,7 @@ TEST_CASE("memory that is missing for a client closes its connection and no othe
   CHECK(Client(server.port()).exchange("next") == "next");
 }
 
-TEST_CASE("memory that is exhausted does not let a signal abort the server", "[limits]") {
+TEST_CASE("memory exhaustion does not make a signal abort the server", "[limits]") {
   need_own_memory();
   Server server;
   Client client = served_client(server.port());
@@ -176,7 +174,7 @@ TEST_CASE("memory that is exhausted does not let a signal abort the server", "[l
   CHECK(server.wait() == 0);
 }
 
-TEST_CASE("resets by the thousand leave nothing behind but a line each", "[limits]") {
+TEST_CASE("resets by the thousand leave nothing behind but one log line each", "[limits]") {
   constexpr std::size_t resets = 3000;
   Server server;
   serve_one(server.port());

@@ -39,12 +39,11 @@ void flood(std::uint16_t port) {
 
 }  // namespace
 
-TEST_CASE("log tells each step at its level", "[log]") {
+TEST_CASE("log reports each step at its level", "[log]") {
   Server server({"-v"});
   server.wait_for_log("waiting for a connection");  // Otherwise a client's lines may come first.
   Client client = served_client(server.port());
-  client.half_close();
-  REQUIRE(client.receive_all().empty());
+  REQUIRE(client.finish().empty());
   REQUIRE(server.stop(SIGINT) == 0);
   const std::string peer = client.address();
   const std::vector<std::string> steps = {
@@ -71,7 +70,7 @@ TEST_CASE("log tells each step at its level", "[log]") {
   CHECK_THAT(server.log(), !contains("Ctrl+C"));  // Nobody can press Ctrl+C here.
 }
 
-TEST_CASE("client that has seen its end of file is not counted as open", "[log]") {
+TEST_CASE("connection whose client has seen end-of-file is not counted as open", "[log]") {
   Server server;
   for (int i = 0; i < 300; ++i)
     serve_one(server.port());
@@ -79,7 +78,7 @@ TEST_CASE("client that has seen its end of file is not counted as open", "[log]"
   CHECK(count_of(server.log(), " (1 open)\n") == 300);
 }
 
-TEST_CASE("log shows what the kernel measured on the way to a client", "[log]") {
+TEST_CASE("log shows what the kernel measured for each connection", "[log]") {
   tcp_info known{};
   known.tcpi_rtt = 1230;  // Microseconds.
   known.tcpi_snd_mss = 1448;
@@ -92,7 +91,7 @@ TEST_CASE("log shows what the kernel measured on the way to a client", "[log]") 
   server.wait_for_log(", rtt 1.23 ms, mss 1448, 1 retransmitted)\n");
 }
 
-TEST_CASE("log names each option that tests a client with its value", "[log]") {
+TEST_CASE("log names each option for testing clients and its value", "[log]") {
   Server slow({"--delay", "100", "--only-first", "1"},
               {.environment = {"ECHO_SERVER_STALL_AFTER=1k"}});
   slow.wait_for_log("--delay 100 s, --stall-after 1024 bytes, --only-first 1 connection\n");
@@ -123,7 +122,7 @@ TEST_CASE("log level hides what is below it except the totals that SIGUSR1 asks 
   CHECK(log.empty() != totals);
 }
 
-TEST_CASE("large chunks are logged with their first 512 bytes", "[log]") {
+TEST_CASE("large chunks are logged with only their first 512 bytes", "[log]") {
   Server server({"-v", "-c", "1M"});
   Client client(server.port());
   const std::string shown(512, 'a');
@@ -167,7 +166,7 @@ TEST_CASE("waiting for a connection is logged whenever there is room for one", "
   CHECK(count_of(server.log(), waiting) == 3);
 }
 
-TEST_CASE("terminal lines have the time of day and fit in 80 columns", "[log]") {
+TEST_CASE("terminal log lines show the time of day and the usual ones fit in 80 columns", "[log]") {
   const Terminal terminal;
   const Setup setup{.environment = {"NO_COLOR=1"}, .err = terminal.theirs.get()};
   std::string log;
@@ -235,7 +234,7 @@ TEST_CASE("journal lines start with a priority instead of a time", "[log]") {
     CHECK(std::regex_search(file.text(), std::regex(text)) == is_journal);
 }
 
-TEST_CASE("unread or unwritable log delays neither an echo nor the stop", "[log]") {
+TEST_CASE("unread or unwritable log delays neither an echo nor a shutdown", "[log]") {
   const Pipe pipe;
   Pipe broken;
   broken.read_end = {};
@@ -259,8 +258,7 @@ TEST_CASE("unread or unwritable log delays neither an echo nor the stop", "[log]
   }
 }
 
-TEST_CASE("stuck log on the terminal of another user delays neither an echo nor the stop",
-          "[log]") {
+TEST_CASE("stuck log on another user's terminal delays neither an echo nor a shutdown", "[log]") {
   // The terminal can be opened again only if it is that of the session.
   const bool is_of_session = GENERATE(true, false);
   const Terminal terminal;
@@ -282,7 +280,7 @@ TEST_CASE("stuck log on the terminal of another user delays neither an echo nor 
   CHECK(server.wait() == 0);
 }
 
-TEST_CASE("file at its size limit stops the log and nothing else", "[log]") {
+TEST_CASE("log file that reaches its size limit stops the log and nothing else", "[log]") {
   Server server({"-v"}, with_limit("fsize=1024"));
   flood(server.port());
   CHECK(server.log().size() == 1024);
@@ -290,7 +288,7 @@ TEST_CASE("file at its size limit stops the log and nothing else", "[log]") {
   CHECK(server.stop() == 0);
 }
 
-TEST_CASE("background job serves and stops on a terminal that stops those that write", "[log]") {
+TEST_CASE("background job serves and stops on a terminal that suspends jobs that write", "[log]") {
   const Terminal terminal;
   const std::string name = ::ttyname(terminal.theirs.get());
   termios settings{};
@@ -310,7 +308,7 @@ TEST_CASE("background job serves and stops on a terminal that stops those that w
   shell.wait_for_out("status 0\n");
 }
 
-TEST_CASE("dropped lines are whole and counted by the next one that fits", "[log]") {
+TEST_CASE("dropped log lines are whole lines and the next one that fits counts them", "[log]") {
   Pipe pipe;
   const int capacity = ::fcntl(pipe.write_end.get(), F_GETPIPE_SZ);
   Server server({"-v"}, {.err = pipe.write_end.get()});
@@ -353,7 +351,7 @@ TEST_CASE("partial lines on a terminal are completed before the next line", "[lo
     CHECK(std::regex_search(line, std::regex("^\\d\\d:\\d\\d:|lines$")));
 }
 
-TEST_CASE("colour is used on a terminal that knows it and nowhere else", "[log]") {
+TEST_CASE("colour is used only on a terminal that supports it", "[log]") {
   const auto& [variables, is_coloured] =
       GENERATE(table<Words, bool>({{{"TERM=xterm-256color", "NO_COLOR="}, true},
                                    {{"TERM=xterm-256color", "NO_COLOR=1"}, false},

@@ -36,7 +36,7 @@ std::string end_by(const std::string& option, const Client& client, std::size_t 
 
 }  // namespace
 
-TEST_CASE("delay sends each chunk by itself and not before its time", "[misbehave]") {
+TEST_CASE("delay sends each chunk separately and never too early", "[misbehave]") {
   const auto& [size, delay] =
       GENERATE(table<std::size_t, std::chrono::milliseconds>({{7, 100ms}, {1, 1ms}}));
   Server server({"-v", "--chunk-size", std::to_string(size), "--delay",
@@ -57,7 +57,8 @@ TEST_CASE("delay sends each chunk by itself and not before its time", "[misbehav
       data.size() / size);
 }
 
-TEST_CASE("delay ends at a stop and what had arrived goes back if there is time", "[misbehave]") {
+TEST_CASE("delay ends on shutdown and what has arrived is sent back if time allows",
+          "[misbehave]") {
   const bool has_time = GENERATE(true, false);
   Server server({"--delay", "1h", "--chunk-size", "7", "--drain-timeout", has_time ? "1h" : "0"});
   Client client(server.port());
@@ -81,7 +82,7 @@ TEST_CASE("delay is not idle time", "[misbehave]") {
   server.wait_for_log("timed out (5 bytes");
 }
 
-TEST_CASE("limits let exactly so many bytes come back", "[misbehave]") {
+TEST_CASE("byte limits let exactly SIZE bytes come back", "[misbehave]") {
   const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
   const auto& [after, bytes, chunk] =
       GENERATE(table<std::string, std::size_t, std::string>({{"0", 0, "16"},
@@ -109,15 +110,14 @@ TEST_CASE("limits let exactly so many bytes come back", "[misbehave]") {
     client.send(chunk == "4k" ? more_than_fits() : data);
     CHECK(client.is_acknowledged());
     CHECK((option == "--close-after" || client.is_unanswered()));
-    client.half_close();
-    CHECK(client.receive_all().empty());
+    CHECK(client.finish().empty());
   }
   server.wait_for_log(end_by(option, client, bytes));
   CHECK(server.stop() == 0);
   CHECK_THAT(server.log(), !contains("failed"));
 }
 
-TEST_CASE("limits deliver all bytes to a client that goes on sending or reads late",
+TEST_CASE("byte limits deliver all bytes to a client that goes on sending or reads late",
           "[misbehave]") {
   const std::string option = GENERATE("--close-after", "--reset-after");
   CAPTURE(option);
@@ -141,17 +141,16 @@ TEST_CASE("limits deliver all bytes to a client that goes on sending or reads la
   CHECK(same_bytes(late.receive_until_end().data, data.substr(0, 1 << 20)));
 }
 
-TEST_CASE("limits that a client does not reach change nothing", "[misbehave]") {
+TEST_CASE("byte limits that a client does not reach change nothing", "[misbehave]") {
   const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
   Server server({option, "100"});
   Client client(server.port());
   client.send("hello");
-  client.half_close();
-  CHECK(client.receive_all() == "hello");
+  CHECK(client.finish() == "hello");
   server.wait_for_log("no more data from " + client.address() + " (5 bytes");
 }
 
-TEST_CASE("limits that were reached are the end whatever closes the connection then",
+TEST_CASE("byte limits that were reached count as the end whatever happens afterwards",
           "[misbehave]") {
   const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
   CAPTURE(option);
@@ -187,7 +186,7 @@ TEST_CASE("reset after 0 bytes waits for the first byte or the half-close and fo
   server.wait_for_log(end_by("--reset-after", client, 0));
 }
 
-TEST_CASE("only the first clients in the order of acceptance meet a fault and nobody waits for it",
+TEST_CASE("only-first applies faults to the first accepted clients and makes no other client wait",
           "[misbehave]") {
   const auto& [option, value] = GENERATE(table<std::string, std::string>(
       {{"--delay", "1h"}, {"--close-after", "0"}, {"--reset-after", "0"}, {"--stall-after", "0"}}));
@@ -207,7 +206,7 @@ TEST_CASE("only the first clients in the order of acceptance meet a fault and no
       CHECK(clients[i].receive_until_end().data.empty());
 }
 
-TEST_CASE("greeting tells both addresses before anything is echoed", "[misbehave]") {
+TEST_CASE("greeting gives both addresses before anything is echoed", "[misbehave]") {
   Server server({"-v", "--host", "::", "--delay", "1h", "--exit-after", "2", "--greeting",
                  "{client} at {server} {client}{other} {} {{Client} \\n {\033"});
   for (const std::string host : {"127.0.0.1", "::1"}) {
@@ -218,8 +217,7 @@ TEST_CASE("greeting tells both addresses before anything is echoed", "[misbehave
     const std::string greeting = text + "{other} {} {{Client} \\n {\033\n";
     CHECK(client.receive(greeting.size()) == greeting);
     server.wait_for_log(text + "{other} {} {{Client} \\\\n {\\x1b");  // Escaped.
-    client.half_close();
-    CHECK(client.receive_all().empty());
+    CHECK(client.finish().empty());
     CHECK_THAT(server.log(), contains("connection accepted from " + client.address() + " ("));
   }
   CHECK(server.wait() == 0);
@@ -228,7 +226,7 @@ TEST_CASE("greeting tells both addresses before anything is echoed", "[misbehave
   CHECK(Client(none.port()).exchange("hello") == "hello");
 }
 
-TEST_CASE("greeting does not count for a limit and is delivered before it", "[misbehave]") {
+TEST_CASE("greeting does not count towards a byte limit and is delivered first", "[misbehave]") {
   const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
   CAPTURE(option);
   Server server({option, "3", "--greeting", "welcome"});

@@ -84,7 +84,7 @@ TEST_CASE("second SIGINT or SIGTERM ends the server as that signal does by defau
   CHECK(stop_twice(server, first, second) == -second);
 }
 
-TEST_CASE("second signal within half a second is the same stop", "[signals]") {
+TEST_CASE("second stop signal within half a second is ignored", "[signals]") {
   Server server({"--drain-timeout", "1h", "-c", "4k"});
   Client late(server.port());
   const std::size_t sent = late.send_until_blocked(more_than_fits());
@@ -96,7 +96,7 @@ TEST_CASE("second signal within half a second is the same stop", "[signals]") {
   CHECK(count_of(server.log(), ", stopping") == 1);
 }
 
-TEST_CASE("signals work even if they were inherited ignored or blocked", "[signals]") {
+TEST_CASE("stop signals work even if they were ignored or blocked at the start", "[signals]") {
   const std::string inherited =
       GENERATE("--ignore-signal=INT,TERM", "--block-signal=INT,TERM,USR1");
   const int signal = GENERATE(SIGINT, SIGTERM);
@@ -121,7 +121,7 @@ TEST_CASE("signals before the server is ready have their default effect", "[sign
   CHECK(finished.out.empty());
 }
 
-TEST_CASE("signals end a look-up that no name server answers even as process 1", "[signals]") {
+TEST_CASE("stop signals end a lookup that no name server answers even as PID 1", "[signals]") {
   need_program("nc");
   const int signal = GENERATE(SIGINT, SIGTERM);
   const Network network;
@@ -138,7 +138,8 @@ TEST_CASE("signals end a look-up that no name server answers even as process 1",
   CHECK(server.out().empty());
 }
 
-TEST_CASE("process 1 is stopped by one signal and ended by two and leaves no zombie", "[signals]") {
+TEST_CASE("PID 1 shuts down after one signal and ends after two and leaves no zombie",
+          "[signals]") {
   const Setup setup = as_process_1();
   Server once({}, setup);
   // A shell that leaves its child to process 1 of the namespace.
@@ -156,7 +157,7 @@ TEST_CASE("process 1 is stopped by one signal and ended by two and leaves no zom
   CHECK(stop_twice(twice, SIGTERM, SIGTERM) == 128 + SIGTERM);
 }
 
-TEST_CASE("SIGHUP keeps its inherited effect", "[signals]") {
+TEST_CASE("SIGHUP keeps its inherited disposition", "[signals]") {
   Server by_default({}, {.prefix = {"env", "--default-signal=HUP"}});
   CHECK(by_default.stop(SIGHUP) == -SIGHUP);
   Server under_nohup({}, {.prefix = {"env", "--ignore-signal=HUP"}});
@@ -164,7 +165,7 @@ TEST_CASE("SIGHUP keeps its inherited effect", "[signals]") {
   CHECK(under_nohup.stop(SIGTERM) == 0);
 }
 
-TEST_CASE("SIGSTOP and SIGCONT end no wait and the wait costs no processor time", "[signals]") {
+TEST_CASE("SIGSTOP and SIGCONT do not end a wait and waiting takes no CPU time", "[signals]") {
   Server server({"--drain-timeout", "1h", "-c", "4k"});
   Client deaf = connect_deaf(server);
   const auto pause = [&] {

@@ -35,7 +35,7 @@ Pipe full_pipe() {
 
 }  // namespace
 
-TEST_CASE("stdout ends after one line so that a script can read the address", "[start]") {
+TEST_CASE("stdout is closed after one line so that a script can read the address", "[start]") {
   const auto script =
       run("sh", {"-c",
                  "address=$(\"$0\" -p 0 --host ::1 2>log.$$ & echo $! >pid.$$); echo \"$address\"; "
@@ -44,7 +44,7 @@ TEST_CASE("stdout ends after one line so that a script can read the address", "[
   CHECK(std::regex_match(script.out, std::regex(R"(Listening on \[::1\]:\d+\n)")));
 }
 
-TEST_CASE("stdout ends even if it is the same socket as stdin", "[start]") {
+TEST_CASE("stdout is closed even if it is the same socket as stdin", "[start]") {
   std::array<int, 2> ends{};
   echo::checked(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), "socketpair");
   const echo::UniqueFd ours(ends[0]);
@@ -58,7 +58,7 @@ TEST_CASE("stdout ends even if it is the same socket as stdin", "[start]") {
   CHECK(Client(server.port()).exchange("hello") == "hello");
 }
 
-TEST_CASE("help and version go to stdout even next to a wrong value", "[start]") {
+TEST_CASE("help and version go to stdout even if another option has a wrong value", "[start]") {
   const auto version = run_server({"--port", "http", "--version"});
   CHECK(version.status == 0);
   CHECK(version.out == "echo-server " ECHO_SERVER_VERSION "\n");
@@ -73,7 +73,7 @@ TEST_CASE("help and version go to stdout even next to a wrong value", "[start]")
   CHECK(unread.err.empty());
 }
 
-TEST_CASE("output that cannot be written is an error and delays no end", "[start]") {
+TEST_CASE("output that cannot be written is an error and does not delay the exit", "[start]") {
   const echo::UniqueFd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
   const auto help = run_server({"--help"}, {.out = full.get()});
   CHECK(help.status == 1);
@@ -86,8 +86,7 @@ TEST_CASE("output that cannot be written is an error and delays no end", "[start
   CHECK(run_server({"--version"}, with_limit("fsize=0")).status == 1);
 }
 
-TEST_CASE("usage errors end with status 2 and name the option or variable and the help",
-          "[start]") {
+TEST_CASE("usage errors give status 2 and name the option or variable and the help", "[start]") {
   const auto& [arguments, variable, name] = GENERATE(table<Words, std::string, std::string>(
       {{{"--chunk-size", "0"}, "ECHO_SERVER_PORT=", "--chunk-size"},
        {{}, "ECHO_SERVER_PORT=http", "SERVER_PORT"}}));
@@ -124,13 +123,13 @@ void check_refusal(const Words& arguments, const std::string& words, const Setup
 
 }  // namespace
 
-TEST_CASE("errors at the start are one line with the reason and status 1", "[start]") {
+TEST_CASE("startup errors give one line with the reason and exit status 1", "[start]") {
   const Server first;
   const std::string port = std::to_string(first.port());
   check_refusal({"--host", "127.0.0.1", "--port", port},
                 "listen on 127.0.0.1:" + port + ": Address already in use\n");
-  check_refusal({"--host", "192.0.2.1", "--port", "0"},
-                "listen on 192.0.2.1:0: Cannot assign requested address\n");
+  check_refusal({"--host", "240.0.0.1", "--port", "0"},
+                "listen on 240.0.0.1:0: Cannot assign requested address\n");
   check_refusal({"--host", "no.such.host.invalid"}, "resolve 'no.such.host.invalid': ");
 }
 
@@ -142,7 +141,7 @@ TEST_CASE("permission to bind is explained for a port below 1024 and for no othe
                 "listen on 127.0.0.1:" + port + ": Permission denied" + hint, denied);
 }
 
-TEST_CASE("address in use is an error even if the name has another address", "[start]") {
+TEST_CASE("address in use is an error even if the host name has another address", "[start]") {
   const Setup setup = with_file("/etc/hosts", "127.0.0.1 two.invalid\n127.0.0.2 two.invalid\n");
   Server first({"--host", "two.invalid"}, setup);
   first.wait_for_log("serving on 127.0.0.1:");
@@ -164,7 +163,7 @@ TEST_CASE("restart on the same port works immediately", "[start]") {
   }
 }
 
-TEST_CASE("stdout that cannot be written is logged and the server serves", "[start]") {
+TEST_CASE("stdout that cannot be written to is logged and the server keeps serving", "[start]") {
   const echo::UniqueFd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
   const Pipe pipe = full_pipe();
   for (const auto& [fd, words] :
@@ -177,18 +176,17 @@ TEST_CASE("stdout that cannot be written is logged and the server serves", "[sta
   }
 }
 
-TEST_CASE("closed standard streams are never replaced by a client", "[start]") {
+TEST_CASE("closed standard streams are never replaced by a client's connection", "[start]") {
   // A socket in place of stderr would receive the log, and one in place of stdin would lose bytes.
   Server server({"-v"}, {.in = closed, .out = closed});
   Client client = served_client(server.port());
   Server silent({"-v"}, {.in = closed, .err = closed});
   Client other = served_client(silent.port());
-  other.half_close();
-  CHECK(other.receive_all().empty());
+  CHECK(other.finish().empty());
   CHECK(silent.stop() == 0);
 }
 
-TEST_CASE("closed standard streams and no /dev/null keep the server from starting", "[start]") {
+TEST_CASE("closed standard streams prevent the start if there is no /dev/null", "[start]") {
   // /dev/null is opened after everything that the loader opens.
   for (const auto stream : {&Setup::in, &Setup::out, &Setup::err}) {
     Setup setup = with_faults("openat:error=ENOENT");

@@ -12,7 +12,7 @@
 
 namespace test {
 
-TEST_CASE("unreachable client still gets its bytes at a shutdown", "[network][slow]") {
+TEST_CASE("unreachable client gets its bytes on shutdown once it is reachable", "[network][slow]") {
   need_program("nc");
   const Network ours;
   const Network theirs;

@@ -154,6 +154,11 @@ void Client::half_close() {
   checked(::shutdown(fd(), SHUT_WR), "shutdown");
 }
 
+std::string Client::finish() {
+  half_close();
+  return receive_all();
+}
+
 void Client::reset() {
   const linger abort{1, 0};
   checked(::setsockopt(fd(), SOL_SOCKET, SO_LINGER, &abort, sizeof(abort)), "set SO_LINGER");
@@ -175,8 +180,7 @@ Client served_client(std::uint16_t port) {
 
 void serve_one(std::uint16_t port) {
   Client client = served_client(port);
-  client.half_close();
-  if (!client.receive_all().empty())
+  if (!client.finish().empty())
     throw std::runtime_error("more came than was sent");
 }
 

@@ -91,6 +91,8 @@ class Client {
   void use_small_buffer(int size = 1);
 
   void half_close();
+  /// Half-closes, and receives all until the end of file.
+  std::string finish();
   /// Closes with a reset (SO_LINGER 0).
   void reset();
   void close() { fd_ = {}; }

@@ -30,13 +30,13 @@ TEST_CASE("IPv4 address seen through IPv6 is written as IPv4", "[endpoint]") {
   CHECK(text_of("::fffe:192.0.2.7", 80) != "192.0.2.7:80");
 }
 
-TEST_CASE("link-local address is written with its link", "[endpoint]") {
+TEST_CASE("link-local address is written with its zone", "[endpoint]") {
   CHECK(text_of("fe80::1%lo", 7) == "[fe80::1%lo]:7");
   echo::Endpoint nowhere = echo::resolve("fe80::", 0).front();
   reinterpret_cast<sockaddr_in6&>(nowhere.storage).sin6_scope_id = 0x7fffffff;
   CHECK(nowhere.to_string() == "[fe80::%2147483647]:0");
 }
 
-TEST_CASE("endpoint that is no internet address is written without a crash", "[endpoint]") {
+TEST_CASE("endpoint that is not an internet address is written without a crash", "[endpoint]") {
   CHECK(echo::Endpoint{}.to_string() == "[]:0");
 }

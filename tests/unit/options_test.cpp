@@ -62,7 +62,7 @@ void check_refused(const Words& arguments, const std::string& source, const std:
 
 }  // namespace
 
-TEST_CASE("defaults hold without options", "[options]") {
+TEST_CASE("defaults apply if no options are given", "[options]") {
   const echo::Options defaults = parse({});
   CHECK(defaults.test_settings.empty());
   CHECK(defaults.information.empty());
@@ -74,7 +74,7 @@ TEST_CASE("defaults hold without options", "[options]") {
     }
 }
 
-TEST_CASE("options are set in every form and the last one counts", "[options]") {
+TEST_CASE("options can be given in every form and the last one counts", "[options]") {
   for (const Option& option : options_table())
     DYNAMIC_SECTION(option.name) {
       const auto& [value, field] = option.sample;
@@ -95,7 +95,7 @@ TEST_CASE("options are set in every form and the last one counts", "[options]") 
   CHECK(parse({"-c64k"}).chunk_size == 65536);
 }
 
-TEST_CASE("variables set what no option sets", "[options]") {
+TEST_CASE("variables apply only where no option is given", "[options]") {
   for (const Option& option : options_table())
     DYNAMIC_SECTION(option.variable()) {
       const auto& [value, field] = option.sample;
@@ -112,7 +112,7 @@ TEST_CASE("variables set what no option sets", "[options]") {
     }
 }
 
-TEST_CASE("variables that are empty or that Kubernetes made count as unset", "[options]") {
+TEST_CASE("variables that are empty or set by Kubernetes count as unset", "[options]") {
   const std::string value = GENERATE("", "tcp://10.0.0.7:10000", "tcp://");
   for (const Option& option : options_table())
     DYNAMIC_SECTION(option.variable()) {
@@ -133,7 +133,7 @@ TEST_CASE("errors name the option and the value and what is accepted", "[options
     }
 }
 
-TEST_CASE("empty values are errors and take no other argument", "[options]") {
+TEST_CASE("empty values are errors and do not consume the next argument", "[options]") {
   for (const Option& option : options_table())
     DYNAMIC_SECTION(option.name) {
       const std::string& name = option.name;
@@ -180,7 +180,7 @@ TEST_CASE("units and words may be written in any case", "[options]") {
   }
 }
 
-TEST_CASE("limits exclude each other wherever they come from", "[options]") {
+TEST_CASE("byte limits are mutually exclusive wherever they are set", "[options]") {
   const std::string together = " cannot be used together";
   const auto& [first, second] = GENERATE(table<std::string, std::string>(
       {{"close", "reset"}, {"close", "stall"}, {"reset", "stall"}}));
@@ -196,7 +196,7 @@ TEST_CASE("limits exclude each other wherever they come from", "[options]") {
   CHECK(parse({one, "never", other, "0"}).limit() == 0);
 }
 
-TEST_CASE("verbose is the level debug and stronger than any other", "[options]") {
+TEST_CASE("verbose means level debug and overrides any other level", "[options]") {
   for (const char* const line :
        {"-v", "--verbose", "-v -v", "-vv", "-v --log-level error", "--log-level off -v"})
     CHECK(parse(typed(line)).log_level == "debug");
@@ -205,7 +205,7 @@ TEST_CASE("verbose is the level debug and stronger than any other", "[options]")
   CHECK(parse({"-v"}).log_level == "debug");
 }
 
-TEST_CASE("errors say of which kind they are and what to type instead", "[options]") {
+TEST_CASE("errors say what kind of mistake was made and what to type instead", "[options]") {
   const auto& [line, begin, advice] = GENERATE(table<const char*, const char*, const char*>(
       {{"--bogus", "unknown option '--bogus'", ""},
        {"--dealy 3", "unknown option '--dealy'", ""},
@@ -249,7 +249,7 @@ TEST_CASE("help and version work whatever else is wrong", "[options]") {
   }
 }
 
-TEST_CASE("anything that is typed and set is a usage error or good options", "[options]") {
+TEST_CASE("arbitrary arguments and variables give a usage error or valid options", "[options]") {
   std::minstd_rand random;
   Words words = typed(
       "- -- --- --= = -c=1 -p0 -v -vv -h -vh --help --version --no-port @file --config \" ' {} "

@@ -92,7 +92,7 @@ class RunningSession {
 
 }  // namespace
 
-TEST_CASE("urgent data comes back in its place", "[session]") {
+TEST_CASE("urgent data comes back in its original position", "[session]") {
   const std::size_t chunk_size = GENERATE(1U, 16U);
   RunningSession running({.chunk_size = chunk_size});
   running.client.send("before ");
@@ -103,7 +103,7 @@ TEST_CASE("urgent data comes back in its place", "[session]") {
   CHECK(running.end() == End::no_more_data);
 }
 
-TEST_CASE("stopped session still takes what a client sends before it reads", "[session]") {
+TEST_CASE("stopped session still receives what a client sends before it reads", "[session]") {
   RunningSession running({.chunk_size = 4096});
   const std::string data = pattern(1'200'000);
   for (std::size_t sent = 0; sent < data.size(); sent += 100'000) {
@@ -157,7 +157,7 @@ TEST_CASE("abort between the end of a session and its close changes nothing", "[
   CHECK_FALSE(running.client.receive_until_end().error);
 }
 
-TEST_CASE("reset before the first byte is an end and a later one a failure", "[session]") {
+TEST_CASE("reset before the first byte is a normal end and a later one a failure", "[session]") {
   const auto& [greeting, sent, end] = GENERATE(table<const char*, const char*, End>(
       {{"", "", End::no_more_data}, {"hi", "", End::no_more_data}, {"", "x", End::failed}}));
   RunningSession running({.greeting = greeting});
@@ -170,7 +170,7 @@ TEST_CASE("reset before the first byte is an end and a later one a failure", "[s
   CHECK(running.end() == end);
 }
 
-TEST_CASE("limit is reached when the client has acknowledged all bytes up to it", "[session]") {
+TEST_CASE("byte limit is reached when its client has acknowledged every byte", "[session]") {
   const std::string data = pattern(1 << 18);
   echo::Options options{.chunk_size = 65'536, .idle_timeout = GENERATE(0ms, 100ms)};
   const int limit = GENERATE(0, 1, 2);
