@@ -276,7 +276,8 @@ def page_of(plan, results, missing, arguments):
     if missing:
         page += f"Not measured, because not installed: {', '.join(sorted(missing))}.\n\n"
     page += "## Summary\n\nHow many times as fast as other servers echo-server is:\n\n"
-    page += table(plan[:len(SUMMARY)], results, [], SUMMARY_SERVERS, ["", *SUMMARY_SERVERS])
+    page += table(plan[:len(SUMMARY)], results, [], SUMMARY_SERVERS,
+                  ["speed compared with", *SUMMARY_SERVERS])
     page += "\n## All results\n\nWhat echo-server does, and its ratio to each other server:\n\n"
     servers = [*SEVERAL, TUTORIAL]
     return page + table(plan, results, [OURS], servers, ["", OURS, *servers]) + METHOD

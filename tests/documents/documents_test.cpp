@@ -185,7 +185,7 @@ TEST_CASE("documents mention only options and variables that exist", "[documents
   CHECK(Comparison{listed("unknown", found_in(files, R"(\b(ECHO_SERVER_\w+))"), variables)});
 }
 
-TEST_CASE("shells complete every option and the words that it accepts as values", "[documents]") {
+TEST_CASE("completions offer every option and the words that it accepts as values", "[documents]") {
   // Each function prints what its shell offers for words of which the last is incomplete.
   const auto& [shell, function] = GENERATE(table<std::string, std::string>(
       {{"bash", R"sh(

@@ -119,7 +119,7 @@ TEST_CASE("commands in the documents produce the output that is shown", "[readme
   stop_server();
 }
 
-TEST_CASE("CI script says by its exit status what went wrong", "[readme]") {
+TEST_CASE("CI script exits with a status that says what went wrong", "[readme]") {
   for (const char* const program : {"nc", "python3"})
     need_program(program);
   const std::string reset = R"py(python3 -c "import socket, struct

@@ -23,7 +23,7 @@ TEST_CASE("netcat gets back what it sends at any chunk size", "[bytes]") {
   CHECK(same_bytes(netcat.out, data));
 }
 
-TEST_CASE("messages about as long as a chunk come back without a stall", "[bytes]") {
+TEST_CASE("messages about as long as a chunk come back without the 40 ms stall", "[bytes]") {
   // If Nagle's algorithm held each up for 40 ms, these would take longer than the deadline.
   Server server({"--log-level", "warn"});
   Client client(server.port());
@@ -48,7 +48,7 @@ TEST_CASE("chunks that have arrived go back together and none exceeds the chunk 
   CHECK(count_of(server.log(), "received 17 bytes from") == 0);
 }
 
-TEST_CASE("clients that never read delay no other and cost no time or memory", "[bytes]") {
+TEST_CASE("clients that never read delay no others and take no CPU time or memory", "[bytes]") {
   Server server({"-c", "64k"});
   Client deaf(server.port());
   const std::size_t sent = deaf.send_until_blocked(more_than_fits());
@@ -72,7 +72,7 @@ TEST_CASE("keep-alive is on for every connection", "[bytes]") {
   CHECK_THAT(sockets.out, contains("timer:(keepalive,"));
 }
 
-TEST_CASE("thousand clients each get their own bytes back and 16 workers remain", "[bytes]") {
+TEST_CASE("workers send each of 1000 clients its own bytes and then 16 remain", "[bytes]") {
   // A thousand stacks of 8 MiB do not fit into 32 bits.
   Server server({}, with_limit("stack=1048576"));
   std::vector<Client> clients;

@@ -29,7 +29,7 @@ TEST_CASE("exit-after ends the server after exactly N connections", "[exit]") {
   CHECK_THAT(server.log(), contains(" info stopped: 3 connections served, 15 bytes"));
 }
 
-TEST_CASE("exit-after never lets one connection too many in while the listener closes", "[exit]") {
+TEST_CASE("exit-after lets no extra connection in while the listener closes", "[exit]") {
   // There is time for another accept before the shutdown of the listener, which comes first.
   Server server({"--exit-after", "3"}, with_faults("shutdown:delay_enter=500000:when=1"));
   serve_one(server.port());  // Its worker waits for another client before the next one has ended.
@@ -42,7 +42,7 @@ TEST_CASE("exit-after never lets one connection too many in while the listener c
   CHECK(count_of(server.log(), "connection accepted") == 3);
 }
 
-TEST_CASE("exit-after frees the port before its last clients end and warns of no limit", "[exit]") {
+TEST_CASE("exit-after frees the port before clients end and logs no limit warning", "[exit]") {
   Server server({"--exit-after", "2", "--max-connections", "2"});
   Client first = served_client(server.port());
   Client second = served_client(server.port());
@@ -91,8 +91,7 @@ TEST_CASE("greeting that cannot be delivered to a client counts as a failure", "
   CHECK(server.wait() == 3);
 }
 
-TEST_CASE("stop signals are not client failures and give status 0 before the Nth client",
-          "[exit]") {
+TEST_CASE("stop signals are not failures and give status 0 before the Nth client", "[exit]") {
   Server all({"--exit-after", "2"});
   serve_one(all.port());
   Client last = served_client(all.port());

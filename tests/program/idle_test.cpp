@@ -14,7 +14,7 @@ namespace test {
 
 using namespace std::chrono_literals;
 
-TEST_CASE("idle timeout closes idle and stalled connections but not busy ones", "[idle][slow]") {
+TEST_CASE("idle timeout closes idle and deadlocked connections but not busy ones", "[idle][slow]") {
   // Making it may take long, so no client idles meanwhile.
   const std::string& data = more_than_fits();
   Server server({"--idle-timeout", "2s", "-c", "4k"});

@@ -65,7 +65,7 @@ TEST_CASE("soft limit on open files is raised to the hard limit", "[limits]") {
   CHECK(limit.rlim_max == 333);
 }
 
-TEST_CASE("file descriptor shortage is reported and the server waits for its end", "[limits]") {
+TEST_CASE("file descriptor shortage is reported and the server waits it out", "[limits]") {
   Server server;
   std::vector<Client> clients;
   REQUIRE(clients.emplace_back(server.port()).exchange("first") == "first");
@@ -92,7 +92,7 @@ TEST_CASE("file descriptor shortage is reported only if a client may be waiting"
   CHECK_THAT(few.log(), !contains(" error "));
 }
 
-TEST_CASE("errors that repeat are reported at most once every five seconds and delay no shutdown",
+TEST_CASE("errors that repeat are logged at most every 5 s and delay no shutdown",
           "[limits][slow]") {
   Server server({"-c", "4k", "--drain-timeout", "1h"});
   Client deaf(server.port());
@@ -160,7 +160,7 @@ TEST_CASE("memory shortage for one client closes only that client's connection",
   CHECK(Client(server.port()).exchange("next") == "next");
 }
 
-TEST_CASE("memory exhaustion does not make a signal abort the server", "[limits]") {
+TEST_CASE("memory exhaustion never turns a signal into an abort", "[limits]") {
   need_own_memory();
   Server server;
   Client client = served_client(server.port());

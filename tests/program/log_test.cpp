@@ -133,8 +133,7 @@ TEST_CASE("large chunks are logged with only their first 512 bytes", "[log]") {
   }
 }
 
-TEST_CASE("escape sequences from a client can neither forge a line nor control the terminal",
-          "[log]") {
+TEST_CASE("escape sequences from clients cannot forge lines or control the terminal", "[log]") {
   Server server({"-v", "-c", "4k"}, {.environment = {"LC_ALL=C"}});
   Client client(server.port());
   const std::string evil =
@@ -166,7 +165,7 @@ TEST_CASE("waiting for a connection is logged whenever there is room for one", "
   CHECK(count_of(server.log(), waiting) == 3);
 }
 
-TEST_CASE("terminal log lines show the time of day and the usual ones fit in 80 columns", "[log]") {
+TEST_CASE("log on a terminal shows the time of day and most lines fit in 80 columns", "[log]") {
   const Terminal terminal;
   const Setup setup{.environment = {"NO_COLOR=1"}, .err = terminal.theirs.get()};
   std::string log;
@@ -258,7 +257,7 @@ TEST_CASE("unread or unwritable log delays neither an echo nor a shutdown", "[lo
   }
 }
 
-TEST_CASE("stuck log on another user's terminal delays neither an echo nor a shutdown", "[log]") {
+TEST_CASE("log stuck on another user's terminal delays neither echo nor shutdown", "[log]") {
   // The terminal can be opened again only if it is that of the session.
   const bool is_of_session = GENERATE(true, false);
   const Terminal terminal;
@@ -288,7 +287,7 @@ TEST_CASE("log file that reaches its size limit stops the log and nothing else",
   CHECK(server.stop() == 0);
 }
 
-TEST_CASE("background job serves and stops on a terminal that suspends jobs that write", "[log]") {
+TEST_CASE("background job serves and stops even if its terminal has tostop set", "[log]") {
   const Terminal terminal;
   const std::string name = ::ttyname(terminal.theirs.get());
   termios settings{};
@@ -308,7 +307,7 @@ TEST_CASE("background job serves and stops on a terminal that suspends jobs that
   shell.wait_for_out("status 0\n");
 }
 
-TEST_CASE("dropped log lines are whole lines and the next one that fits counts them", "[log]") {
+TEST_CASE("dropped log lines are whole lines and the next line says how many", "[log]") {
   Pipe pipe;
   const int capacity = ::fcntl(pipe.write_end.get(), F_GETPIPE_SZ);
   Server server({"-v"}, {.err = pipe.write_end.get()});

@@ -117,8 +117,7 @@ TEST_CASE("byte limits let exactly SIZE bytes come back", "[misbehave]") {
   CHECK_THAT(server.log(), !contains("failed"));
 }
 
-TEST_CASE("byte limits deliver all bytes to a client that goes on sending or reads late",
-          "[misbehave]") {
+TEST_CASE("byte limits lose no byte when a client keeps sending or reads late", "[misbehave]") {
   const std::string option = GENERATE("--close-after", "--reset-after");
   CAPTURE(option);
   Server server({option, "1M", "--chunk-size", "4k"});
@@ -150,7 +149,7 @@ TEST_CASE("byte limits that a client does not reach change nothing", "[misbehave
   server.wait_for_log("no more data from " + client.address() + " (5 bytes");
 }
 
-TEST_CASE("byte limits that were reached count as the end whatever happens afterwards",
+TEST_CASE("byte limits once reached count as the cause of the end whatever follows",
           "[misbehave]") {
   const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
   CAPTURE(option);
@@ -166,8 +165,7 @@ TEST_CASE("byte limits that were reached count as the end whatever happens after
   CHECK_THAT(stopped.log(), contains(end_by(option, other, 5)));
 }
 
-TEST_CASE("reset after 0 bytes waits for the first byte or the half-close and for the delay",
-          "[misbehave]") {
+TEST_CASE("reset after 0 bytes awaits the first byte or half-close and the delay", "[misbehave]") {
   const bool sends = GENERATE(true, false);
   const auto delay = sends ? 300ms : 0ms;
   Server server(
@@ -186,7 +184,7 @@ TEST_CASE("reset after 0 bytes waits for the first byte or the half-close and fo
   server.wait_for_log(end_by("--reset-after", client, 0));
 }
 
-TEST_CASE("only-first applies faults to the first accepted clients and makes no other client wait",
+TEST_CASE("only-first applies faults to the first clients and keeps no other waiting",
           "[misbehave]") {
   const auto& [option, value] = GENERATE(table<std::string, std::string>(
       {{"--delay", "1h"}, {"--close-after", "0"}, {"--reset-after", "0"}, {"--stall-after", "0"}}));

@@ -121,7 +121,7 @@ TEST_CASE("signals before the server is ready have their default effect", "[sign
   CHECK(finished.out.empty());
 }
 
-TEST_CASE("stop signals end a lookup that no name server answers even as PID 1", "[signals]") {
+TEST_CASE("stop signals end an unanswered name lookup even if the server is PID 1", "[signals]") {
   need_program("nc");
   const int signal = GENERATE(SIGINT, SIGTERM);
   const Network network;

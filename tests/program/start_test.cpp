@@ -73,7 +73,7 @@ TEST_CASE("help and version go to stdout even if another option has a wrong valu
   CHECK(unread.err.empty());
 }
 
-TEST_CASE("output that cannot be written is an error and does not delay the exit", "[start]") {
+TEST_CASE("help and usage errors that cannot be written do not delay the exit", "[start]") {
   const echo::UniqueFd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
   const auto help = run_server({"--help"}, {.out = full.get()});
   CHECK(help.status == 1);
@@ -86,7 +86,7 @@ TEST_CASE("output that cannot be written is an error and does not delay the exit
   CHECK(run_server({"--version"}, with_limit("fsize=0")).status == 1);
 }
 
-TEST_CASE("usage errors give status 2 and name the option or variable and the help", "[start]") {
+TEST_CASE("usage errors give status 2 and name the option or variable and --help", "[start]") {
   const auto& [arguments, variable, name] = GENERATE(table<Words, std::string, std::string>(
       {{{"--chunk-size", "0"}, "ECHO_SERVER_PORT=", "--chunk-size"},
        {{}, "ECHO_SERVER_PORT=http", "SERVER_PORT"}}));
@@ -133,7 +133,7 @@ TEST_CASE("startup errors give one line with the reason and exit status 1", "[st
   check_refusal({"--host", "no.such.host.invalid"}, "resolve 'no.such.host.invalid': ");
 }
 
-TEST_CASE("permission to bind is explained for a port below 1024 and for no other", "[start]") {
+TEST_CASE("permission hint is shown for a port below 1024 and for no other", "[start]") {
   const Setup denied = with_faults("bind:error=EACCES");
   const auto& [port, hint] = GENERATE(table<std::string, std::string>(
       {{"1024", "\n"}, {"1023", " (ports below 1024 need root or CAP_NET_BIND_SERVICE)\n"}}));
@@ -163,7 +163,7 @@ TEST_CASE("restart on the same port works immediately", "[start]") {
   }
 }
 
-TEST_CASE("stdout that cannot be written to is logged and the server keeps serving", "[start]") {
+TEST_CASE("stdout write errors are logged and the server keeps serving", "[start]") {
   const echo::UniqueFd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
   const Pipe pipe = full_pipe();
   for (const auto& [fd, words] :

@@ -38,7 +38,7 @@ TEST_CASE("unreachable client gets its bytes on shutdown once it is reachable", 
   CHECK_THAT(server.log(), contains("closed by shutdown (6 bytes"));
 }
 
-TEST_CASE("packet loss and reordering change no byte and are logged as retransmitted segments",
+TEST_CASE("packet loss and reordering change no byte and retransmissions are logged",
           "[network][slow]") {
   need_program("nc");
   need_program("tc");

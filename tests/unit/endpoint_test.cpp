@@ -24,7 +24,7 @@ TEST_CASE("endpoint is written as a user types it", "[endpoint]") {
         "[2001:db8:1111:2222:3333:4444:5555:6666]:65535");
 }
 
-TEST_CASE("IPv4 address seen through IPv6 is written as IPv4", "[endpoint]") {
+TEST_CASE("IPv4-mapped IPv6 address is written as IPv4", "[endpoint]") {
   CHECK(text_of("::ffff:192.0.2.7", 80) == "192.0.2.7:80");
   CHECK(text_of("::ffff:0:1", 80) == "0.0.0.1:80");
   CHECK(text_of("::fffe:192.0.2.7", 80) != "192.0.2.7:80");

@@ -103,7 +103,7 @@ TEST_CASE("urgent data comes back in its original position", "[session]") {
   CHECK(running.end() == End::no_more_data);
 }
 
-TEST_CASE("stopped session still receives what a client sends before it reads", "[session]") {
+TEST_CASE("session on shutdown still receives what its client sends before reading", "[session]") {
   RunningSession running({.chunk_size = 4096});
   const std::string data = pattern(1'200'000);
   for (std::size_t sent = 0; sent < data.size(); sent += 100'000) {
@@ -119,7 +119,7 @@ TEST_CASE("stopped session still receives what a client sends before it reads", 
   CHECK(running.end() == End::stopped);
 }
 
-TEST_CASE("stopped session waits until its client has been quiet for 100 ms", "[session]") {
+TEST_CASE("session on shutdown waits until its client has been quiet for 100 ms", "[session]") {
   RunningSession running;
   const auto before_the_last_byte = Clock::now();
   REQUIRE(running.client.exchange("x") == "x");
@@ -130,8 +130,7 @@ TEST_CASE("stopped session waits until its client has been quiet for 100 ms", "[
   CHECK(running.client.receive_all().empty());
 }
 
-TEST_CASE("client that sends between the end of its session and the close sees end of file",
-          "[session]") {
+TEST_CASE("client that sends between session end and close still sees end-of-file", "[session]") {
   std::atomic<bool> had_ended = true;
   std::atomic<RunningSession*> session = nullptr;
   // The session logs its end between its last look at what has arrived and the close.
@@ -147,7 +146,7 @@ TEST_CASE("client that sends between the end of its session and the close sees e
   CHECK_FALSE(running.client.receive_until_end().error);
 }
 
-TEST_CASE("abort between the end of a session and its close changes nothing", "[session]") {
+TEST_CASE("drain timeout between the end of a session and its close changes nothing", "[session]") {
   std::atomic<RunningSession*> session = nullptr;
   LineWatch watch([&] { session.load()->abort(); });
   RunningSession running;
@@ -170,7 +169,7 @@ TEST_CASE("reset before the first byte is a normal end and a later one a failure
   CHECK(running.end() == end);
 }
 
-TEST_CASE("byte limit is reached when its client has acknowledged every byte", "[session]") {
+TEST_CASE("byte limit is reached when the client has acknowledged every byte", "[session]") {
   const std::string data = pattern(1 << 18);
   echo::Options options{.chunk_size = 65'536, .idle_timeout = GENERATE(0ms, 100ms)};
   const int limit = GENERATE(0, 1, 2);
