@@ -46,7 +46,7 @@ struct Row {
 };
 
 constexpr Row rows[] = {
-    {general, "--host", "HOST", "0.0.0.0", "Listen on this address or name; :: is IPv6 and IPv4",
+    {general, "--host", "HOST", "0.0.0.0", "Listen on this address or name; :: for IPv6 and IPv4",
      [](O o, V v) { o.host = parse_host(v); }},
     {general, "-p,--port", "PORT", "10000", "Listen on this port; 0 picks a free one",
      [](O o, V v) {
@@ -115,8 +115,8 @@ TCP echo server for testing network clients. It sends back what it receives
 until you stop it with Ctrl+C.
 )";
 constexpr std::string_view help_footer = R"(
-TIME is a whole number of seconds, or has a unit (500ms, 30s, 5m, 1h). SIZE
-is a number of bytes, or has a unit (64k, 1M, 2G, 1T). Brackets show the default
+TIME is a whole number, in seconds or with a unit (500ms, 30s, 5m, 1h). SIZE is
+a number, in bytes or with a unit (64k, 1M, 2G, 1T). Brackets show the default
 and the environment variable, which an option on the command line overrides.
 
 Examples:

@@ -110,7 +110,7 @@ class Client {
     thread_local std::vector<std::byte> buffer(block);
     const auto count = check(::recv(fd_, buffer.data(), std::min(most, block), 0), "receive");
     if (count == 0)
-      throw std::runtime_error("closed before the reply");
+      throw std::runtime_error("closes before replying");
     if (!std::ranges::equal(std::span(buffer).first(count), stream_at(received_, count)))
       throw std::runtime_error("wrong bytes in a reply");
     received_ += count;

@@ -48,7 +48,7 @@ TEST_CASE("chunks that have arrived go back together and none exceeds the chunk 
   CHECK(count_of(server.log(), "received 17 bytes from") == 0);
 }
 
-TEST_CASE("clients that never read delay no others and take no CPU time or memory", "[bytes]") {
+TEST_CASE("clients that never read delay no others and use no CPU and bounded memory", "[bytes]") {
   Server server({"-c", "64k"});
   Client deaf(server.port());
   const std::size_t sent = deaf.send_until_blocked(more_than_fits());
@@ -72,7 +72,7 @@ TEST_CASE("keep-alive is on for every connection", "[bytes]") {
   CHECK_THAT(sockets.out, contains("timer:(keepalive,"));
 }
 
-TEST_CASE("workers send each of 1000 clients its own bytes and then 16 remain", "[bytes]") {
+TEST_CASE("workers send each of 1000 clients its own bytes and 16 workers are left", "[bytes]") {
   // A thousand stacks of 8 MiB do not fit into 32 bits.
   Server server({}, with_limit("stack=1048576"));
   std::vector<Client> clients;

@@ -42,7 +42,7 @@ TEST_CASE("exit-after lets no extra connection in while the listener closes", "[
   CHECK(count_of(server.log(), "connection accepted") == 3);
 }
 
-TEST_CASE("exit-after frees the port before clients end and logs no limit warning", "[exit]") {
+TEST_CASE("exit-after frees the port before connections end and logs no limit warning", "[exit]") {
   Server server({"--exit-after", "2", "--max-connections", "2"});
   Client first = served_client(server.port());
   Client second = served_client(server.port());
@@ -55,7 +55,7 @@ TEST_CASE("exit-after frees the port before clients end and logs no limit warnin
   CHECK_THAT(server.log(), !contains(" warn "));
 }
 
-TEST_CASE("exit status says whether a client failed even if a stop signal arrived", "[exit]") {
+TEST_CASE("exit status tells of a failed connection even if a stop signal arrived", "[exit]") {
   const bool stops = GENERATE(false, true);
   CAPTURE(stops);
   Server server({"--exit-after", "2", "--max-connections", "1"});
@@ -91,7 +91,7 @@ TEST_CASE("greeting that cannot be delivered to a client counts as a failure", "
   CHECK(server.wait() == 3);
 }
 
-TEST_CASE("stop signals are not failures and give status 0 before the Nth client", "[exit]") {
+TEST_CASE("stop signals are not failures and give status 0 until exit-after applies", "[exit]") {
   Server all({"--exit-after", "2"});
   serve_one(all.port());
   Client last = served_client(all.port());

@@ -28,7 +28,8 @@ TEST_CASE("interrupted system calls neither cause an error nor end a wait", "[fa
   CHECK_THAT(server.log(), contains(" info stopped: "));
 }
 
-TEST_CASE("accept is retried whatever error it returns", "[failing_calls]") {
+TEST_CASE("accept is retried after every error unless the listener was shut down",
+          "[failing_calls]") {
   const auto& [error, words] =
       GENERATE(table<std::string, std::string>({{"ENFILE", "Too many open files in system"},
                                                 {"ENOBUFS", "No buffer space available"},
@@ -107,7 +108,7 @@ TEST_CASE("open-file limit that cannot be read or raised affects nothing else", 
   }
 }
 
-TEST_CASE("sandbox denying a system call causes no busy loop and prevents no stop",
+TEST_CASE("sandbox denying a system call cannot cause a busy loop or prevent a stop",
           "[failing_calls]") {
   const std::string call = GENERATE("ioctl", "getsockopt", "recvfrom", "sendto", "accept4");
   CAPTURE(call);

@@ -92,7 +92,7 @@ TEST_CASE("file descriptor shortage is reported only if a client may be waiting"
   CHECK_THAT(few.log(), !contains(" error "));
 }
 
-TEST_CASE("errors that repeat are logged at most every 5 s and delay no shutdown",
+TEST_CASE("errors that recur are logged at most every 5 s and do not delay shutdown",
           "[limits][slow]") {
   Server server({"-c", "4k", "--drain-timeout", "1h"});
   Client deaf(server.port());

@@ -100,7 +100,7 @@ TEST_CASE("log names each option for testing clients and its value", "[log]") {
   CHECK_THAT(plain.log(), !contains("--"));
 }
 
-TEST_CASE("log level hides what is below it except the totals that SIGUSR1 asks for", "[log]") {
+TEST_CASE("log level hides what is below it and only off hides the totals of SIGUSR1", "[log]") {
   const auto& [level, info, warning, totals] =
       GENERATE(table<std::string, std::size_t, std::size_t, bool>({{"info", 1, 1, true},
                                                                    {"Warning", 0, 1, true},
@@ -257,7 +257,7 @@ TEST_CASE("unread or unwritable log delays neither an echo nor a shutdown", "[lo
   }
 }
 
-TEST_CASE("log stuck on another user's terminal delays neither echo nor shutdown", "[log]") {
+TEST_CASE("log blocked by another user's terminal delays neither echo nor shutdown", "[log]") {
   // The terminal can be opened again only if it is that of the session.
   const bool is_of_session = GENERATE(true, false);
   const Terminal terminal;

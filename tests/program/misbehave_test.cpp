@@ -149,7 +149,7 @@ TEST_CASE("byte limits that a client does not reach change nothing", "[misbehave
   server.wait_for_log("no more data from " + client.address() + " (5 bytes");
 }
 
-TEST_CASE("byte limits once reached count as the cause of the end whatever follows",
+TEST_CASE("byte limits that were reached are the cause of the end whatever follows",
           "[misbehave]") {
   const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
   CAPTURE(option);
@@ -165,7 +165,7 @@ TEST_CASE("byte limits once reached count as the cause of the end whatever follo
   CHECK_THAT(stopped.log(), contains(end_by(option, other, 5)));
 }
 
-TEST_CASE("reset after 0 bytes awaits the first byte or half-close and the delay", "[misbehave]") {
+TEST_CASE("reset-after 0 waits for a byte or a half-close and also for the delay", "[misbehave]") {
   const bool sends = GENERATE(true, false);
   const auto delay = sends ? 300ms : 0ms;
   Server server(
@@ -184,7 +184,7 @@ TEST_CASE("reset after 0 bytes awaits the first byte or half-close and the delay
   server.wait_for_log(end_by("--reset-after", client, 0));
 }
 
-TEST_CASE("only-first applies faults to the first clients and keeps no other waiting",
+TEST_CASE("only-first applies faults to the first clients and does not delay others",
           "[misbehave]") {
   const auto& [option, value] = GENERATE(table<std::string, std::string>(
       {{"--delay", "1h"}, {"--close-after", "0"}, {"--reset-after", "0"}, {"--stall-after", "0"}}));

@@ -37,7 +37,8 @@ std::string greeting_of(Client& client) {
 
 }  // namespace
 
-TEST_CASE("HAProxy keeps the connections of the server that is not stopped", "[haproxy][slow]") {
+TEST_CASE("HAProxy keeps the other server's connections when one server is stopped",
+          "[haproxy][slow]") {
   need_program("haproxy");
   const Words options = {"--greeting", "{server} {client}"};
   Server one(options);

@@ -130,7 +130,7 @@ TEST_CASE("session on shutdown waits until its client has been quiet for 100 ms"
   CHECK(running.client.receive_all().empty());
 }
 
-TEST_CASE("client that sends between session end and close still sees end-of-file", "[session]") {
+TEST_CASE("client that sends between a session's end and its close sees end-of-file", "[session]") {
   std::atomic<bool> had_ended = true;
   std::atomic<RunningSession*> session = nullptr;
   // The session logs its end between its last look at what has arrived and the close.

@@ -45,7 +45,7 @@ TEST_CASE("undeliverable bytes are an error even after end-of-file", "[socket]")
   CHECK(std::string(error.what()) == "send: Broken pipe");
 }
 
-TEST_CASE("listener uses the first endpoint that can be bound", "[socket]") {
+TEST_CASE("listener uses the first endpoint that can be bound unless one is in use", "[socket]") {
   const echo::Endpoint free = echo::resolve("127.0.0.1", 0).front();
   const echo::Listener listener = listen_on_loopback();
   const echo::Endpoint taken = listener.local_endpoint();
