@@ -127,7 +127,7 @@ TEST_CASE("help fits in 80 columns and explains each kind of value only once", "
   CHECK(count_of(help(), "SIZE is\na ") == 1);
 }
 
-TEST_CASE("manual page has every option with its default and variable", "[documents]") {
+TEST_CASE("manual page lists every option with its default and variable", "[documents]") {
   // A flag is "Fl p" or "Fl -port" there.
   std::string manual = contents_of(manual_page);
   for (const auto& [from, to] :
@@ -147,7 +147,7 @@ TEST_CASE("manual page has every option with its default and variable", "[docume
   }
 }
 
-TEST_CASE("manual page has every word of the help", "[documents]") {
+TEST_CASE("manual page contains every word of the help", "[documents]") {
   need_program("mandoc");
   const auto finished =
       run("mandoc", {"-T", "ascii", "-W", "warning", "-l", ECHO_SOURCE_DIR "/" + manual_page});

@@ -156,7 +156,7 @@ TEST_CASE("Python test in the README passes", "[readme]") {
   CHECK_THAT(finished.out, contains(" passed"));
 }
 
-TEST_CASE("links in the documents lead to a target that exists", "[readme]") {
+TEST_CASE("links in the documents lead to targets that exist", "[readme]") {
   const std::filesystem::path file =
       GENERATE("README.md", "src/README.md", "src/packaging/README.md", "tests/README.md",
                ".github/CONTRIBUTING.md", ".github/CHANGELOG.md", "tests/bench/results/results.md");

@@ -15,8 +15,8 @@
 #   2    usage error: CLIENT is missing, or a server option is wrong
 #   3    the client reported success, but the server saw its connection fail or time out: for example, the client
 #        closed the connection before it had received the whole reply
-#   127  there is no echo-server in PATH
 #   124  timeout ended the run after 60 s; the server itself waits for its client without a time limit
+#   127  there is no echo-server in PATH
 set -u
 [ $# -gt 0 ] || { echo "usage: ci.sh 'CLIENT' [SERVER-OPTION]..." >&2; exit 2; }
 client=$1

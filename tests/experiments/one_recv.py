@@ -1,6 +1,6 @@
 """Sends a message of 20 bytes to an echo server and prints how many bytes of the reply it received. If the reply was
 complete, which may be luck, it tries again, up to five times in all, and prints only the last result. TCP has no
-message boundaries: one recv call returns what has arrived, which may be only a part of the reply.
+message boundaries: one recv call returns whatever has arrived, which may be only part of the reply.
 
 usage: one_recv.py PORT once|loop    exit status: 0 if the reply was complete, 1 if not
 """

@@ -27,7 +27,7 @@ def exchange(connection):
 
 
 def attempts(action, limit):
-    """Calls `action` until it succeeds, at most `limit` times, and waits longer after each failure.
+    """Calls `action` until it succeeds, at most `limit` times, waiting longer after each failure.
     Returns the number of calls and what the last one returned."""
     for number in range(1, limit + 1):
         try:

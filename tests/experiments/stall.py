@@ -10,7 +10,7 @@ import time
 
 
 def connect(attempts=100):
-    """Retries, because the server may have only just been started."""
+    """Retries, because the server may only just have been started."""
     try:
         return socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10)
     except ConnectionRefusedError:

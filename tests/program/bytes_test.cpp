@@ -72,7 +72,7 @@ TEST_CASE("keep-alive is on for every connection", "[bytes]") {
   CHECK_THAT(sockets.out, contains("timer:(keepalive,"));
 }
 
-TEST_CASE("workers send each of 1000 clients its own bytes and 16 workers are left", "[bytes]") {
+TEST_CASE("workers send each of 1000 clients its own bytes and 16 workers remain", "[bytes]") {
   // A thousand stacks of 8 MiB do not fit into 32 bits.
   Server server({}, with_limit("stack=1048576"));
   std::vector<Client> clients;

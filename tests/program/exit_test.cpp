@@ -55,7 +55,7 @@ TEST_CASE("exit-after frees the port before connections end and logs no limit wa
   CHECK_THAT(server.log(), !contains(" warn "));
 }
 
-TEST_CASE("exit status tells of a failed connection even if a stop signal arrived", "[exit]") {
+TEST_CASE("exit status reports a failed connection even if a stop signal arrived", "[exit]") {
   const bool stops = GENERATE(false, true);
   CAPTURE(stops);
   Server server({"--exit-after", "2", "--max-connections", "1"});

@@ -111,7 +111,7 @@ TEST_CASE("errors that recur are logged at most every 5 s and do not delay shutd
   CHECK(server.wait() == 0);
 }
 
-TEST_CASE("thread that could not be started is retried even if no client disconnects", "[limits]") {
+TEST_CASE("thread start is retried after a failure even if no client disconnects", "[limits]") {
   need_own_memory();
   Server server;
   leave_no_room_for_threads(server);
@@ -135,7 +135,7 @@ TEST_CASE("thread that could not be started is retried even if no client disconn
   CHECK(count_of(server.log(), " error accepting connections again\n") == 1);
 }
 
-TEST_CASE("thread that could not be started is not reported while a worker is free", "[limits]") {
+TEST_CASE("thread start failure is not reported while a worker is free", "[limits]") {
   need_own_memory();
   Server server;
   leave_no_room_for_threads(server);

@@ -75,7 +75,7 @@ TEST_CASE("delay ends on shutdown and what has arrived is sent back if time allo
              contains(has_time ? " closed by shutdown (1000 bytes" : " reset by shutdown ("));
 }
 
-TEST_CASE("delay is not idle time", "[misbehave]") {
+TEST_CASE("delay does not count as idle time", "[misbehave]") {
   Server server({"--delay", "600ms", "--idle-timeout", "300ms"});
   Client client = served_client(server.port());
   CHECK(client.receive_all().empty());
@@ -149,8 +149,7 @@ TEST_CASE("byte limits that a client does not reach change nothing", "[misbehave
   server.wait_for_log("no more data from " + client.address() + " (5 bytes");
 }
 
-TEST_CASE("byte limits that were reached are the cause of the end whatever follows",
-          "[misbehave]") {
+TEST_CASE("byte limits once reached remain the cause of the end whatever follows", "[misbehave]") {
   const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
   CAPTURE(option);
   Server idling({option, "5", "--idle-timeout", "200ms", "--exit-after", "1"});
@@ -243,7 +242,7 @@ TEST_CASE("greeting does not count towards a byte limit and is delivered first",
   CHECK_THAT(strict.log(), contains("1 connection served, 1 timed out, 0 bytes"));
 }
 
-TEST_CASE("connect gets no answer if no connections may be served", "[misbehave]") {
+TEST_CASE("connect gets no answer if max-connections is 0", "[misbehave]") {
   const std::string host = GENERATE("127.0.0.1", "0.0.0.0", "::1", "::");
   CAPTURE(host);
   Server server({"--max-connections", "0", "--host", host});

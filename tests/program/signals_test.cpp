@@ -96,7 +96,7 @@ TEST_CASE("second stop signal within half a second is ignored", "[signals]") {
   CHECK(count_of(server.log(), ", stopping") == 1);
 }
 
-TEST_CASE("stop signals work even if they were ignored or blocked at the start", "[signals]") {
+TEST_CASE("stop signals work even if they were ignored or blocked at startup", "[signals]") {
   const std::string inherited =
       GENERATE("--ignore-signal=INT,TERM", "--block-signal=INT,TERM,USR1");
   const int signal = GENERATE(SIGINT, SIGTERM);
@@ -106,7 +106,7 @@ TEST_CASE("stop signals work even if they were ignored or blocked at the start",
   CHECK(server.stop(signal) == 0);
 }
 
-TEST_CASE("signals before the server is ready have their default effect", "[signals]") {
+TEST_CASE("signals that arrive before the server is ready have their default effect", "[signals]") {
   const std::string inherited =
       GENERATE("--default-signal=INT,TERM", "--ignore-signal=INT,TERM", "--block-signal=INT,TERM");
   const auto& [signal, name] =

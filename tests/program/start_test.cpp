@@ -98,7 +98,7 @@ TEST_CASE("usage errors give status 2 and name the option or variable and --help
   CHECK(count_of(finished.err, "\n") == 2);
 }
 
-TEST_CASE("escape sequences in what a user typed are shown as text on one line", "[start]") {
+TEST_CASE("escape sequences in user input are shown as text on one line", "[start]") {
   const std::string evil = "a\nb\033[31m\"c\xff";
   const std::string harmless = R"(a\nb\x1b[31m\"c\xff)";
   const auto host = run_server({"--host", evil, "--log-level", "debug"});
@@ -186,7 +186,7 @@ TEST_CASE("closed standard streams are never replaced by a client's connection",
   CHECK(silent.stop() == 0);
 }
 
-TEST_CASE("closed standard streams prevent the start if there is no /dev/null", "[start]") {
+TEST_CASE("closed standard streams prevent startup if there is no /dev/null", "[start]") {
   // /dev/null is opened after everything that the loader opens.
   for (const auto stream : {&Setup::in, &Setup::out, &Setup::err}) {
     Setup setup = with_faults("openat:error=ENOENT");

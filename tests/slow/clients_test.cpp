@@ -42,7 +42,8 @@ void talk(std::uint16_t port, unsigned seed) {
 
 }  // namespace
 
-TEST_CASE("memory for thousands of open connections is at most 12.5 KiB each", "[clients][slow]") {
+TEST_CASE("memory for each of thousands of open connections is at most 12.5 KiB",
+          "[clients][slow]") {
   const std::size_t count = sanitized ? 500 : 10'000;
   echo::raise_descriptor_limit();
   rlimit files{};

@@ -12,7 +12,8 @@
 
 namespace test {
 
-TEST_CASE("unreachable client gets its bytes on shutdown once it is reachable", "[network][slow]") {
+TEST_CASE("unreachable client gets its bytes on shutdown once it is reachable again",
+          "[network][slow]") {
   need_program("nc");
   const Network ours;
   const Network theirs;

@@ -122,7 +122,7 @@ TEST_CASE("variables that are empty or set by Kubernetes count as unset", "[opti
   CHECK_THAT(usage_error({"--port", "tcp://10.0.0.7:10000"}), contains("0 to 65535"));
 }
 
-TEST_CASE("errors name the option and the value and what is accepted", "[options]") {
+TEST_CASE("errors name the option and the value and say what is accepted", "[options]") {
   for (const Option& option : options_table())
     DYNAMIC_SECTION(option.name) {
       for (const std::string& wrong : option.wrong)

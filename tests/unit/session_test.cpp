@@ -156,7 +156,7 @@ TEST_CASE("drain timeout between the end of a session and its close changes noth
   CHECK_FALSE(running.client.receive_until_end().error);
 }
 
-TEST_CASE("reset before the first byte is a normal end and a later one a failure", "[session]") {
+TEST_CASE("reset before the first byte is a normal end and a later one is a failure", "[session]") {
   const auto& [greeting, sent, end] = GENERATE(table<const char*, const char*, End>(
       {{"", "", End::no_more_data}, {"hi", "", End::no_more_data}, {"", "x", End::failed}}));
   RunningSession running({.greeting = greeting});
