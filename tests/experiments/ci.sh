@@ -9,6 +9,10 @@
 #
 #   timeout 60 ci.sh 'echo hello | nc -N 127.0.0.1 "$1" | grep -x hello' -c 1 --delay 20ms
 #
+# Some faults do not suit this script. With --max-connections 0, no connection is ever counted, so the server does not
+# exit. During a --delay, the server does not notice that the client has given up. With --idle-timeout, a connection
+# that times out counts as failed, even if the client handles that correctly.
+#
 # Exit status:
 #   0    everything succeeded
 #   1    the client failed, or the server could not start

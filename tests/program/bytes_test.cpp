@@ -23,7 +23,7 @@ TEST_CASE("netcat gets back what it sends at any chunk size", "[bytes]") {
   CHECK(same_bytes(netcat.out, data));
 }
 
-TEST_CASE("messages about as long as a chunk come back without the 40 ms stall", "[bytes]") {
+TEST_CASE("messages of about one chunk come back without the 40 ms stall", "[bytes]") {
   // If Nagle's algorithm held each up for 40 ms, these would take longer than the deadline.
   Server server({"--log-level", "warn"});
   Client client(server.port());
@@ -48,7 +48,7 @@ TEST_CASE("chunks that have arrived go back together and none exceeds the chunk 
   CHECK(count_of(server.log(), "received 17 bytes from") == 0);
 }
 
-TEST_CASE("clients that never read delay no others and use no CPU and bounded memory", "[bytes]") {
+TEST_CASE("clients that never read use bounded memory and no CPU and delay no others", "[bytes]") {
   Server server({"-c", "64k"});
   Client deaf(server.port());
   const std::size_t sent = deaf.send_until_blocked(more_than_fits());

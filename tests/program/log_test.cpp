@@ -100,7 +100,7 @@ TEST_CASE("log names each option for testing clients and its value", "[log]") {
   CHECK_THAT(plain.log(), !contains("--"));
 }
 
-TEST_CASE("log level hides what is below it and only off hides the SIGUSR1 totals", "[log]") {
+TEST_CASE("log level hides what is below it and only level off hides SIGUSR1 totals", "[log]") {
   const auto& [level, info, warning, totals] =
       GENERATE(table<std::string, std::size_t, std::size_t, bool>({{"info", 1, 1, true},
                                                                    {"Warning", 0, 1, true},

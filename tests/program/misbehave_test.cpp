@@ -149,7 +149,8 @@ TEST_CASE("byte limits that a client does not reach change nothing", "[misbehave
   server.wait_for_log("no more data from " + client.address() + " (5 bytes");
 }
 
-TEST_CASE("byte limits once reached remain the cause of the end whatever follows", "[misbehave]") {
+TEST_CASE("byte limits that were reached remain the cause of the end whatever follows",
+          "[misbehave]") {
   const std::string option = GENERATE("--close-after", "--reset-after", "--stall-after");
   CAPTURE(option);
   Server idling({option, "5", "--idle-timeout", "200ms", "--exit-after", "1"});

@@ -123,7 +123,7 @@ void check_refusal(const Words& arguments, const std::string& words, const Setup
 
 }  // namespace
 
-TEST_CASE("startup errors give one line with the reason and exit status 1", "[start]") {
+TEST_CASE("startup errors give exit status 1 and one line with the reason", "[start]") {
   const Server first;
   const std::string port = std::to_string(first.port());
   check_refusal({"--host", "127.0.0.1", "--port", port},

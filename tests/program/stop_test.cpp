@@ -122,7 +122,7 @@ TEST_CASE("drain timeout resets a client that never stops sending", "[stop]") {
              contains(" info connection from " + client.address() + " reset by shutdown ("));
 }
 
-TEST_CASE("connection limit does not block a shutdown and waiting clients are dropped", "[stop]") {
+TEST_CASE("shutdown is not blocked by the connection limit and drops waiting clients", "[stop]") {
   Server server({"--max-connections", "1"});
   Client served = served_client(server.port());
   Client queued(server.port());

@@ -153,7 +153,7 @@ TEST_CASE("empty values are errors and do not consume the next argument", "[opti
     }
 }
 
-TEST_CASE("units and words may be written in any case", "[options]") {
+TEST_CASE("units and words are accepted in upper and lower case", "[options]") {
   const auto& [name, values, field] = GENERATE(table<const char*, const char*, const char*>(
       {{"--chunk-size", "65536 64k 64K 64kb 64KB 64KiB 64kib 0064k", "65536"},
        {"--chunk-size", "1M 1m 1MB 1MiB 1024k 1048576", "1048576"},
