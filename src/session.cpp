@@ -28,9 +28,7 @@
 namespace echo {
 namespace {
 
-using std::chrono::microseconds;
-using std::chrono::milliseconds;
-using namespace std::chrono_literals;
+using namespace std::chrono;
 
 /// Chunks that have already arrived are gathered and sent back together: at most 64 of them, and at
 /// most 64 KiB unless a single chunk is larger. More was not faster when it was measured.
@@ -88,6 +86,7 @@ Session::End Session::converse() {
   buffer_ = {memory_.get(), size};
 
   greet();
+  is_greeted_ = true;
   const bool has_client_ended = echo();
   const bool is_stopped = !has_client_ended && stop_.stop_requested();
   // After a close, the kernel still delivers the rest. But it does not tell whether it could, which
@@ -250,7 +249,8 @@ Session::End Session::end_by(int error) const {
   // Many health checks reset the connection before they send a byte. But a client that has not
   // received the whole greeting has failed.
   const bool is_reset = error == ECONNRESET || error == EPIPE;
-  return is_reset && !is_heard_ && socket_.unacknowledged() == 0 ? End::no_more_data : End::failed;
+  const bool has_all = is_greeted_ && socket_.unacknowledged() == 0;
+  return is_reset && !is_heard_ && has_all ? End::no_more_data : End::failed;
 }
 
 void Session::close(End end) {

@@ -77,6 +77,7 @@ class Session {
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::unique_ptr<std::byte[]> memory_;  ///< Owns what `buffer_` refers to.
   std::span<std::byte> buffer_;
+  bool is_greeted_ = false;   ///< The kernel has been given the whole greeting, if there is one.
   std::uint64_t echoed_ = 0;  ///< Bytes sent back by this session.
   /// The client has sent a byte, or has ended the echo itself. `is_at_limit` and `end_by` ask for
   /// it.
