@@ -32,9 +32,9 @@ class Session {
   };
 
   /// A request on `stop` ends the session as soon as everything that the client has sent is sent
-  /// back; a request on `abort`, which follows a stop, ends it
-  /// immediately, or as soon as a blocked send returns (see `send_patience`). The bytes sent back
-  /// are added to `echoed_by_all` as well. The options must outlive the session.
+  /// back; a request on `abort`, which follows a stop, ends it immediately, or as soon as a blocked
+  /// send returns (see `send_patience`). The bytes sent back are added to `echoed_by_all` as well.
+  /// The options must outlive the session.
   Session(Socket socket, const Options& options, const std::stop_token& stop,
           const std::stop_token& abort, std::atomic<std::uint64_t>& echoed_by_all)
       : socket_(std::move(socket)),
